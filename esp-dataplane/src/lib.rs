@@ -1,0 +1,1 @@
+//! ESP: SAs, seal and open, replay windows, worker loops.

@@ -1,0 +1,1 @@
+//! Election, lease, takeover and state replication for a gateway pair.

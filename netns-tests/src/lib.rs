@@ -1,0 +1,1 @@
+//! The lab: topologies in network namespaces, real peers as black boxes, the demo, the scenario tests.

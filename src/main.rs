@@ -1,0 +1,3 @@
+//! The `vipsec` daemon and its command line.
+
+fn main() {}

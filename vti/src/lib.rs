@@ -1,0 +1,1 @@
+//! The tunnel interface: TUN queues with segmentation offload, routes, MTU and MSS.
