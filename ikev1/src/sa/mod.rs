@@ -1,0 +1,3 @@
+//! Established security associations, live and exported.
+
+pub(crate) mod export;
