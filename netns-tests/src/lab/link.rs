@@ -1,0 +1,112 @@
+//! Cables between machines, and switches to plug several into.
+
+use super::Host;
+use crate::LabError;
+
+/// A veth pair. The name of each end is what is at its other end, so `ip link` on a gateway
+/// reads like the drawing: `wan`, `lan`, `sync`.
+#[derive(Debug, Clone)]
+pub struct Cable {
+    a: (Host, String),
+    b: (Host, String),
+}
+
+impl Cable {
+    /// Plugs a cable: device `device_a` appears on `a`, `device_b` on `b`, both up.
+    ///
+    /// # Errors
+    /// When a name is taken or too long (15 characters).
+    pub fn plug(a: (&Host, &str), b: (&Host, &str)) -> Result<Self, LabError> {
+        let ((host_a, device_a), (host_b, device_b)) = (a, b);
+        let there = host_b.namespace().path();
+        host_a.ip(&format!(
+            "link add {device_a} type veth peer name {device_b} netns {}",
+            there.display()
+        ))?;
+        let cable = Self {
+            a: (host_a.clone(), device_a.to_owned()),
+            b: (host_b.clone(), device_b.to_owned()),
+        };
+        cable.replug()?;
+        Ok(cable)
+    }
+
+    /// Pulls the cable: both ends lose their carrier, addresses stay.
+    ///
+    /// # Errors
+    /// When a device is gone.
+    pub fn pull(&self) -> Result<(), LabError> {
+        self.both("link set down dev")
+    }
+
+    /// Plugs a pulled cable in again.
+    ///
+    /// # Errors
+    /// When a device is gone.
+    pub fn replug(&self) -> Result<(), LabError> {
+        self.both("link set up dev")
+    }
+
+    /// Sets the MTU of both ends, in bytes.
+    ///
+    /// # Errors
+    /// When the kernel refuses the value.
+    pub fn set_mtu(&self, mtu: u16) -> Result<(), LabError> {
+        self.both(&format!("link set mtu {mtu} dev"))
+    }
+
+    /// Only packets that fit the MTU cross, as on a wire: segmentation stays with the sender.
+    /// `gro` leaves the receiver its merging, which is nearest to a real network card.
+    ///
+    /// # Errors
+    /// When `ethtool` refuses.
+    pub fn carry_single_packets(&self, gro: bool) -> Result<(), LabError> {
+        let gro = if gro { "on" } else { "off" };
+        for (host, device) in [&self.a, &self.b] {
+            host.run(&format!("ethtool -K {device} tso off gso off gro {gro}"))?;
+        }
+        Ok(())
+    }
+
+    fn both(&self, words: &str) -> Result<(), LabError> {
+        for (host, device) in [&self.a, &self.b] {
+            host.ip(&format!("{words} {device}"))?;
+        }
+        Ok(())
+    }
+}
+
+/// A switch: a machine of its own with one bridge.
+#[derive(Debug, Clone)]
+pub struct Bridge {
+    host: Host,
+}
+
+impl Bridge {
+    /// Turns a fresh host into a switch.
+    ///
+    /// # Errors
+    /// When the kernel has no bridges.
+    pub fn new(host: Host) -> Result<Self, LabError> {
+        host.ip("link add switch type bridge forward_delay 0")?;
+        host.ip("link set switch up")?;
+        Ok(Self { host })
+    }
+
+    /// Plugs device `device` of `host` into the switch.
+    ///
+    /// # Errors
+    /// When a name is taken.
+    pub fn plug(&self, host: &Host, device: &str) -> Result<Cable, LabError> {
+        let port = format!("{:.15}", host.name());
+        let cable = Cable::plug((host, device), (&self.host, &port))?;
+        self.host.ip(&format!("link set {port} master switch"))?;
+        Ok(cable)
+    }
+
+    /// The machine that is the switch; a capture on its device `switch` sees what is flooded.
+    #[must_use]
+    pub fn host(&self) -> &Host {
+        &self.host
+    }
+}

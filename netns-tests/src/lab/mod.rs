@@ -1,0 +1,50 @@
+//! Networks made of namespaces: hosts, cables, bridges, and the processes on them.
+
+mod host;
+mod link;
+mod namespace;
+mod process;
+mod wait;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+pub use host::Host;
+pub use link::{Bridge, Cable};
+pub use process::{Background, Output};
+pub use wait::{POLL, wait_for};
+
+use crate::LabError;
+use crate::isolation;
+
+/// Numbers the labs of one process, so that two of them never share a path.
+static NEXT_LAB: AtomicU32 = AtomicU32::new(1);
+
+/// One network. Everything in it is anonymous: hosts are file descriptors of namespaces, and
+/// files live in a tmpfs that only this process and its children can see.
+#[derive(Debug)]
+pub struct Lab {
+    root: PathBuf,
+}
+
+impl Lab {
+    /// An empty network.
+    ///
+    /// # Errors
+    /// When the process is not isolated (see [`crate::scenario`]) or the directory cannot be made.
+    pub fn new() -> Result<Self, LabError> {
+        isolation::require_inside()?;
+        let number = NEXT_LAB.fetch_add(1, Ordering::Relaxed);
+        let root = PathBuf::from(isolation::LAB_ROOT).join(number.to_string());
+        std::fs::create_dir_all(&root).map_err(LabError::at("make the lab's directory"))?;
+        Ok(Self { root })
+    }
+
+    /// A machine with a loopback interface, IP forwarding on and nothing else.
+    ///
+    /// # Errors
+    /// When the kernel refuses a namespace or a mount.
+    pub fn host(&self, name: &str) -> Result<Host, LabError> {
+        Host::new(&self.root, name)
+    }
+}
