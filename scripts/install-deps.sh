@@ -1,0 +1,66 @@
+#!/usr/bin/env bash
+# Installs what the demo, the tests and the build need on Debian or Ubuntu, and nothing that
+# is there already. Elsewhere it names what is missing and goes on: the scenarios then say
+# SKIPPED with the reason.
+set -euo pipefail
+
+# package : how to see that it is there
+wanted=(
+  "gcc:gcc"                                    # linker for Rust
+  "libc6-dev:/usr/include/stdlib.h"
+  "iproute2:ip"                                # the lab's networks
+  "util-linux:unshare"
+  "iputils-ping:ping"
+  "nftables:nft"                               # NAT and packet loss
+  "ethtool:ethtool"                            # a WAN without segmentation offload
+  "tcpdump:tcpdump"                            # captures
+  "tshark:tshark"                              # an independent reader of our ESP and IKE
+  "strongswan-charon:/usr/lib/ipsec/charon"    # the peer
+  "strongswan-swanctl:swanctl"
+  "libstrongswan-standard-plugins:/usr/lib/ipsec/plugins/libstrongswan-openssl.so"
+  "libstrongswan-extra-plugins:/usr/lib/ipsec/plugins/libstrongswan-curve25519.so"
+  "libcharon-extra-plugins:/usr/lib/ipsec/plugins/libstrongswan-kernel-libipsec.so"
+)
+# Only libFuzzer's run-time is C++.
+[ "${1:-}" = "--fuzz" ] && wanted+=("g++:g++")
+
+PATH=$PATH:/usr/sbin:/sbin
+missing=()
+for line in "${wanted[@]}"; do
+  package=${line%%:*} sign=${line#*:}
+  case $sign in
+    /*) [ -e "$sign" ] || missing+=("$package") ;;
+    *) command -v "$sign" >/dev/null || missing+=("$package") ;;
+  esac
+done
+[ ${#missing[@]} -eq 0 ] && exit 0
+
+say() { printf 'deps: %s\n' "$*" >&2; }
+
+if ! command -v apt-get >/dev/null; then
+  say "this is not Debian or Ubuntu. Please install what they call: ${missing[*]}"
+  exit 0
+fi
+root=()
+if [ "$(id -u)" -ne 0 ]; then
+  if ! command -v sudo >/dev/null; then
+    say "not root and no sudo. Please install: ${missing[*]}"
+    exit 0
+  fi
+  root=(sudo)
+fi
+say "installing ${missing[*]}"
+
+# strongSwan's packages start a system service on installation. The lab runs its own copies
+# inside namespaces, so no service may start because of us.
+policy=/usr/sbin/policy-rc.d
+if [ ! -e $policy ]; then
+  trap '"${root[@]}" rm -f $policy' EXIT
+  printf '#!/bin/sh\nexit 101\n' | "${root[@]}" tee $policy >/dev/null
+  "${root[@]}" chmod 755 $policy
+fi
+apt=("${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0)
+"${apt[@]}" update || say "apt-get update failed; trying with the lists that are there"
+"${apt[@]}" install -y --no-install-recommends "${missing[@]}" </dev/null >/dev/null || {
+  say "apt-get could not install them; what needs them will be skipped"
+}
