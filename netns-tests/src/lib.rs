@@ -26,6 +26,7 @@
 //! });
 //! ```
 
+pub mod cpu;
 mod error;
 mod isolation;
 pub mod lab;

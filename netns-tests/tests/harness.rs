@@ -1,12 +1,14 @@
-//! The lab itself, before any of our own code is in it.
+//! The lab itself, before any of our own code is in it: a probe that lies would make every
+//! other scenario worthless.
 
 use std::time::Duration;
 
-use netns_tests::need::PING;
-use netns_tests::peer::{ConnectionConfig, StrongSwan};
-use netns_tests::probe::Ping;
-use netns_tests::topology::{A_NET, A_WAN, B_NET, B_WAN, HOST_B, TwoSites};
-use netns_tests::{Lab, Need, scenario};
+use netns_tests::lab::{Bridge, wait_for};
+use netns_tests::need::{PING, TCPDUMP, TSHARK};
+use netns_tests::peer::{StrongSwan, swan};
+use netns_tests::probe::{Amount, Bulk, Capture, Numbered, Ping, Tshark};
+use netns_tests::topology::{A_NET, A_WAN, B_NET, B_WAN, HOST_B};
+use netns_tests::{Lab, Need, TwoSites, scenario};
 
 /// Without a tunnel the sites do not reach each other: a ping that arrives in another
 /// scenario can only have come through its tunnel.
@@ -22,13 +24,116 @@ fn without_a_tunnel_nothing_passes() {
     });
 }
 
+/// Two labs with the same names and addresses do not meet.
+#[test]
+fn two_labs_stand_side_by_side() {
+    scenario(&[PING], || {
+        let one = TwoSites::new(&Lab::new()?)?;
+        let two = TwoSites::new(&Lab::new()?)?;
+        assert_ne!(one.gw_a.directory(), two.gw_a.directory());
+        one.wan.pull()?;
+        let to_b = Ping::to(B_WAN.parse()?).count(1);
+        assert_eq!(to_b.from(&one.gw_a)?.received, 0);
+        assert!(to_b.from(&two.gw_a)?.is_complete());
+        one.wan.replug()?;
+        to_b.until_answered(&one.gw_a, Duration::from_secs(5))?;
+        Ok(())
+    });
+}
+
+/// A process dies with its handle, and its files are not in the machine's own `/run`.
+#[test]
+fn processes_end_with_their_handle() {
+    scenario(&[], || {
+        let host = Lab::new()?.host("alone")?;
+        let mut command = host.command("sleep");
+        command.arg("1000");
+        let sleeper = host.spawn("sleep", command)?;
+        let entry = format!("/proc/{}", sleeper.pid());
+        assert!(std::path::Path::new(&entry).exists());
+        drop(sleeper);
+        assert!(!std::path::Path::new(&entry).exists());
+        host.run("touch /run/mark")?;
+        assert!(host.directory().join("run/mark").exists());
+        assert!(!std::path::Path::new("/run/mark").exists());
+        Ok(())
+    });
+}
+
+/// ```text
+///   one ──┐
+///        switch ── three
+///   two ──┘
+/// ```
+#[test]
+fn a_bridge_joins_its_ports() {
+    scenario(&[PING], || {
+        let lab = Lab::new()?;
+        let switch = Bridge::new(lab.host("switch")?)?;
+        let mut hosts = Vec::new();
+        for (number, name) in ["one", "two", "three"].into_iter().enumerate() {
+            let host = lab.host(name)?;
+            switch.plug(&host, "lan")?;
+            host.address("lan", &format!("192.0.2.{}/24", number + 1))?;
+            hosts.push(host);
+        }
+        let patience = Duration::from_secs(5);
+        Ping::to("192.0.2.3".parse()?).until_answered(&hosts[0], patience)?;
+        Ping::to("192.0.2.3".parse()?).until_answered(&hosts[1], patience)?;
+        Ok(())
+    });
+}
+
+/// The numbered probe counts what a pulled cable takes away, and sees the gap.
+#[test]
+fn the_numbered_probe_sees_loss() {
+    scenario(&[PING], || {
+        let sites = TwoSites::new(&Lab::new()?)?;
+        let to = B_WAN.parse()?;
+        let clean = Numbered::start(&sites.gw_a, &sites.gw_b, to, 500)?;
+        std::thread::sleep(Duration::from_millis(300)); // the probe's own duration
+        let clean = clean.finish()?;
+        assert!(clean.sent >= 50, "{clean:?}");
+        assert_eq!((clean.lost(), clean.duplicates), (0, 0), "{clean:?}");
+
+        let probe = Numbered::start(&sites.gw_a, &sites.gw_b, to, 500)?;
+        std::thread::sleep(Duration::from_millis(100)); // the probe's own duration
+        sites.wan.pull()?;
+        std::thread::sleep(Duration::from_millis(200)); // the gap that is to be seen
+        sites.wan.replug()?;
+        Ping::to(to).until_answered(&sites.gw_a, Duration::from_secs(5))?;
+        std::thread::sleep(Duration::from_millis(50)); // the probe's own duration
+        let broken = probe.finish()?;
+        assert!(broken.lost() >= 20, "{broken:?}");
+        assert!(broken.received >= 20, "{broken:?}");
+        assert!(
+            broken.longest_gap >= Duration::from_millis(190),
+            "{broken:?}"
+        );
+        Ok(())
+    });
+}
+
+/// A capture holds what crossed, and tshark reads it.
+#[test]
+fn a_capture_is_read_by_tshark() {
+    scenario(&[PING, TCPDUMP, TSHARK], || {
+        let sites = TwoSites::new(&Lab::new()?)?;
+        let capture = Capture::start(&sites.gw_b, "wan", "icmp")?;
+        Ping::to(B_WAN.parse()?).count(4).from(&sites.gw_a)?;
+        let file = capture.finish()?;
+        assert_eq!(Tshark::read(&file).count("icmp.type == 8")?, 4);
+        Ok(())
+    });
+}
+
 /// host-a ── gw-a (charon) ══ gw-b (charon) ── host-b
 #[test]
 fn strongswan_to_strongswan() {
     scenario(&[PING, Need::Tun, Need::StrongSwan], || {
         let sites = TwoSites::new(&Lab::new()?)?;
-        let a = ConnectionConfig::new(A_WAN, B_WAN, A_NET, B_NET);
-        let b = ConnectionConfig::new(B_WAN, A_WAN, B_NET, A_NET);
+        let a = swan::Connection::new(A_WAN, B_WAN, A_NET, B_NET);
+        let b = swan::Connection::new(B_WAN, A_WAN, B_NET, A_NET);
         let left = StrongSwan::default().start(&sites.gw_a, &[a])?;
         let right = StrongSwan::default().start(&sites.gw_b, &[b])?;
         left.initiate("net")?;
@@ -38,7 +143,12 @@ fn strongswan_to_strongswan() {
         Ping::to(HOST_B).until_answered(&sites.host_a, Duration::from_secs(5))?;
         let report = Ping::to(HOST_B).count(10).from(&sites.host_a)?;
         assert!(report.is_complete(), "{report:?}");
-        assert!(right.installed()?[0].bytes_in > 0);
+        let bulk = Bulk::to(HOST_B, Amount::Bytes(5_000_000)).run(&sites.host_a, &sites.host_b)?;
+        assert_eq!(bulk.bytes, 5_000_000);
+        wait_for("strongSwan's byte counter", Duration::from_secs(5), || {
+            let children = right.installed()?;
+            Ok((children[0].bytes_in > 5_000_000).then_some(()))
+        })?;
         Ok(())
     });
 }

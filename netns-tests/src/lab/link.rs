@@ -31,12 +31,16 @@ impl Cable {
         Ok(cable)
     }
 
-    /// Pulls the cable: both ends lose their carrier, addresses stay.
+    /// Pulls the cable: the first end loses its carrier and keeps addresses and routes. The
+    /// second end is shut down, which for a switch's port comes to the same; a machine there
+    /// loses the routes through it until [`Cable::replug`].
     ///
     /// # Errors
     /// When a device is gone.
     pub fn pull(&self) -> Result<(), LabError> {
-        self.both("link set down dev")
+        let (host, device) = &self.b;
+        host.ip(&format!("link set down dev {device}"))?;
+        Ok(())
     }
 
     /// Plugs a pulled cable in again.

@@ -1,12 +1,11 @@
 //! The gateways at the ends of a tunnel, as black boxes: programs with a config, a log and a
 //! control socket.
 
-mod charon;
-mod swanctl_conf;
-mod vici_text;
+pub mod swan;
+pub mod vipsec;
 
-pub use charon::{Charon, ChildSa, IkeSa, StrongSwan};
-pub use swanctl_conf::{ChildConfig, ConnectionConfig, Start};
+pub use swan::{Charon, StrongSwan};
+pub use vipsec::Vipsec;
 
 /// The pre-shared key of every scenario that does not test keys.
 pub const PSK: &str = "correct-horse-battery-staple-1";

@@ -1,5 +1,13 @@
 //! Traffic through the lab and what came of it.
 
+mod capture;
+mod numbered;
 mod ping;
+mod tcp;
+mod tshark;
 
+pub use capture::Capture;
+pub use numbered::{Numbered, NumberedReport};
 pub use ping::{Ping, PingReport};
+pub use tcp::{Amount, Bulk, Transfer};
+pub use tshark::{Keys, Tshark};

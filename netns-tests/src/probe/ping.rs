@@ -83,6 +83,13 @@ impl Ping {
             self.destination
         );
         let output = host.attempt(&words)?;
+        if output.stderr.contains("Network is unreachable") {
+            return Ok(PingReport {
+                sent: self.count,
+                received: 0,
+                mean_ms: 0.0,
+            });
+        }
         parse(&output.text()).ok_or_else(|| LabError::unreadable("ping", &output.text()))
     }
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::PSK;
+use crate::peer::PSK;
 
 /// When a child SA is started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,7 +15,7 @@ pub enum Start {
 
 /// One `connections` entry. Empty strings leave an option out.
 #[derive(Debug, Clone)]
-pub struct ConnectionConfig {
+pub struct Connection {
     /// Its name.
     pub name: String,
     /// Own outer address.
@@ -45,12 +45,12 @@ pub struct ConnectionConfig {
     /// Further lines of the connection section, verbatim.
     pub extra: String,
     /// Phase-2 SAs.
-    pub children: Vec<ChildConfig>,
+    pub children: Vec<Child>,
 }
 
 /// One `children` entry.
 #[derive(Debug, Clone)]
-pub struct ChildConfig {
+pub struct Child {
     /// Its name.
     pub name: String,
     /// Own traffic selector.
@@ -69,7 +69,7 @@ pub struct ChildConfig {
     pub extra: String,
 }
 
-impl ConnectionConfig {
+impl Connection {
     /// AES-256, SHA-256, MODP-2048; one child `net` between the selectors; never rekeyed.
     #[must_use]
     pub fn new(local: &str, remote: &str, local_ts: &str, remote_ts: &str) -> Self {
@@ -88,7 +88,7 @@ impl ConnectionConfig {
             dpd_delay: String::new(),
             dpd_timeout: String::new(),
             extra: String::new(),
-            children: vec![ChildConfig::new("net", local_ts, remote_ts)],
+            children: vec![Child::new("net", local_ts, remote_ts)],
         }
     }
 
@@ -141,13 +141,13 @@ impl ConnectionConfig {
 
     /// Adds a child SA.
     #[must_use]
-    pub fn child(mut self, child: ChildConfig) -> Self {
+    pub fn child(mut self, child: Child) -> Self {
         self.children.push(child);
         self
     }
 }
 
-impl ChildConfig {
+impl Child {
     /// AES-256-GCM, started by command, never rekeyed.
     #[must_use]
     pub fn new(name: &str, local_ts: &str, remote_ts: &str) -> Self {
@@ -165,7 +165,7 @@ impl ChildConfig {
 }
 
 /// The whole `swanctl.conf`.
-pub(super) fn render(connections: &[ConnectionConfig]) -> String {
+pub(super) fn render(connections: &[Connection]) -> String {
     let mut text = String::from("connections {\n");
     for connection in connections {
         render_connection(&mut text, connection);
@@ -187,7 +187,7 @@ pub(super) fn render(connections: &[ConnectionConfig]) -> String {
     text
 }
 
-fn render_connection(text: &mut String, connection: &ConnectionConfig) {
+fn render_connection(text: &mut String, connection: &Connection) {
     let yes_no = |value| if value { "yes" } else { "no" };
     line(text, &format!("{} {{\nversion = 1", connection.name));
     option(text, "local_addrs", &connection.local);

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::swanctl_conf::{self, ConnectionConfig};
+use super::config::{self, Connection};
 use super::vici_text;
 use crate::LabError;
 use crate::lab::{Background, Host, Output, wait_for};
@@ -87,7 +87,7 @@ impl StrongSwan {
     ///
     /// # Errors
     /// When it does not start, or refuses the configuration.
-    pub fn start(&self, host: &Host, connections: &[ConnectionConfig]) -> Result<Charon, LabError> {
+    pub fn start(&self, host: &Host, connections: &[Connection]) -> Result<Charon, LabError> {
         // AppArmor on Debian and Ubuntu confines the programs at their installed paths to the
         // system's own files; copies of them are free to use the lab's.
         let charon = copy(Path::new(need::CHARON), host)?;
@@ -154,10 +154,10 @@ impl Charon {
     ///
     /// # Errors
     /// When strongSwan refuses one.
-    pub fn load(&mut self, connections: &[ConnectionConfig]) -> Result<(), LabError> {
+    pub fn load(&mut self, connections: &[Connection]) -> Result<(), LabError> {
         let file = self
             .host
-            .write("swanctl.conf", &swanctl_conf::render(connections))?;
+            .write("swanctl.conf", &config::render(connections))?;
         self.process.must_run()?;
         self.run(&format!("--load-all --clear --file {}", file.display()))?;
         Ok(())

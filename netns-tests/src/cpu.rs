@@ -1,0 +1,47 @@
+//! Processor time of a process and all its threads.
+
+use std::fs;
+use std::time::Duration;
+
+use crate::LabError;
+
+/// User and system time that a process has used since it started.
+///
+/// # Errors
+/// When the process is gone.
+pub fn used(pid: u32) -> Result<Duration, LabError> {
+    let path = format!("/proc/{pid}/stat");
+    let text = fs::read_to_string(&path).map_err(LabError::at(format!("read {path}")))?;
+    let ticks = parse(&text).ok_or_else(|| LabError::unreadable("/proc/PID/stat", &text))?;
+    let per_second = rustix::param::clock_ticks_per_second();
+    Ok(Duration::from_secs_f64(ticks as f64 / per_second as f64))
+}
+
+/// `pid (name with blanks) state …`: utime and stime are fields 14 and 15.
+fn parse(text: &str) -> Option<u64> {
+    let (_name, rest) = text.rsplit_once(") ")?;
+    let mut fields = rest.split_whitespace().skip(11);
+    let user: u64 = fields.next()?.parse().ok()?;
+    let system: u64 = fields.next()?.parse().ok()?;
+    Some(user + system)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_blanks_and_brackets_does_not_shift_the_fields() {
+        let text = "7 (a) b (c) S 1 7 7 0 -1 4194560 10 0 0 0 250 150 0 0 20 0 1 0 5 6 7\n";
+        assert_eq!(parse(text), Some(400));
+    }
+
+    #[test]
+    fn our_own_time_grows() {
+        let before = used(std::process::id()).unwrap();
+        let mut x = 0_u64;
+        while used(std::process::id()).unwrap() == before {
+            x = std::hint::black_box(x + 1);
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! The program under test.
+
+mod config;
+mod daemon;
+mod status;
+
+pub use config::{Connection, Selector};
+pub use daemon::{Files, Options, UP, Vipsec};
+pub use status::{ConnectionStatus, EspSa, IkeSa, Status};
