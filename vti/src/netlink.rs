@@ -1,0 +1,605 @@
+//! Links, addresses and routes over rtnetlink. Everything made here is remembered and can be
+//! removed again; what a killed process left behind is found by its route protocol number.
+//!
+//! # The peer behind its own tunnel
+//! A route such as 0.0.0.0/0 into the tunnel also covers the peer's outer address, and our own
+//! ESP would be routed into the tunnel for ever. The answer here is a **pinned host route**: a
+//! /32 or /128 to the peer through the next hop it had before. Longest prefix wins, whatever
+//! the tunnel routes say, for every process and for reverse-path filters alike; policy routing
+//! by firewall mark needs the filters' co-operation (`src_valid_mark`) and fails silently
+//! without. [`Netlink::pin_peer`] may be called again at any time and follows the underlay.
+
+use core::net::IpAddr;
+use std::io;
+use std::sync::{Mutex, PoisonError};
+
+use futures_util::TryStreamExt;
+use ipnet::IpNet;
+use rtnetlink::packet_route::AddressFamily;
+use rtnetlink::packet_route::link::LinkAttribute;
+use rtnetlink::packet_route::route::{
+    RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType, RouteVia,
+};
+use rtnetlink::{Handle, LinkUnspec, RouteMessageBuilder};
+
+/// Marks our routes: an unassigned number of the kernel's route protocol space.
+pub const ROUTE_PROTOCOL: u8 = 86;
+
+/// The main routing table.
+pub const MAIN_TABLE: u32 = 254;
+
+/// Metric of tunnel routes unless the configuration says otherwise.
+pub const DEFAULT_METRIC: u32 = 100;
+
+/// A request that the kernel refused.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {action}: {source}")]
+pub struct NetError {
+    /// What was tried, such as "add route 10.0.0.0/8".
+    pub action: String,
+    /// What the kernel said.
+    pub source: io::Error,
+}
+
+/// Settings of a tunnel device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LinkSettings {
+    /// MTU in bytes.
+    pub mtu: u32,
+    /// Administratively up.
+    pub up: bool,
+    /// Packets the kernel queues for us; `None` leaves its default of 500.
+    pub tx_queue_len: Option<u32>,
+}
+
+/// A route into a tunnel device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Route {
+    /// Destinations.
+    pub prefix: IpNet,
+    /// Index of the device.
+    pub device: u32,
+    /// Lower wins among routes with the same prefix.
+    pub metric: u32,
+    /// Routing table, normally [`MAIN_TABLE`].
+    pub table: u32,
+}
+
+/// The way a destination has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NextHop {
+    /// Index of the device.
+    pub device: u32,
+    /// `None` when the destination is on the link.
+    pub gateway: Option<IpAddr>,
+}
+
+/// A host route that keeps a peer outside of its own tunnel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pin {
+    /// The peer's outer address.
+    pub peer: IpAddr,
+    /// Where its packets go.
+    pub via: NextHop,
+}
+
+/// Something that [`Netlink::remove_all`] removes again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Made {
+    /// A route into a tunnel.
+    Route(Route),
+    /// An address on a device.
+    Address {
+        /// Index of the device.
+        device: u32,
+        /// The address with the length of its prefix.
+        address: IpNet,
+    },
+    /// A host route to a peer.
+    Pin(Pin),
+}
+
+/// A connection to rtnetlink.
+#[derive(Debug)]
+pub struct Netlink {
+    handle: Handle,
+    made: Mutex<Vec<Made>>,
+}
+
+/// True when one of `prefixes`, routed into a tunnel, would swallow packets to the tunnel's
+/// own peer.
+#[must_use]
+pub fn covers_peer(prefixes: &[IpNet], peer: IpAddr) -> bool {
+    prefixes.iter().any(|prefix| prefix.contains(&peer))
+}
+
+fn refused(action: impl Into<String>) -> impl FnOnce(rtnetlink::Error) -> NetError {
+    let action = action.into();
+    move |error| NetError {
+        source: match error {
+            rtnetlink::Error::NetlinkError(message) => message.to_io(),
+            other => io::Error::other(other.to_string()),
+        },
+        action,
+    }
+}
+
+fn is_errno(error: &NetError, errno: i32) -> bool {
+    error.source.raw_os_error() == Some(errno)
+}
+
+impl Netlink {
+    /// Opens the connection. The second value must be spawned on the tokio runtime that is
+    /// current now; it ends when the `Netlink` is dropped.
+    ///
+    /// # Errors
+    /// When the netlink socket cannot be opened.
+    pub fn connect() -> io::Result<(Self, impl Future<Output = ()> + Send + 'static)> {
+        let (connection, handle, _) = rtnetlink::new_connection()?;
+        let netlink = Self {
+            handle,
+            made: Mutex::new(Vec::new()),
+        };
+        Ok((netlink, connection))
+    }
+
+    /// Sets MTU, queue length and state of a device.
+    ///
+    /// # Errors
+    /// [`NetError`].
+    pub async fn configure_link(&self, device: u32, link: LinkSettings) -> Result<(), NetError> {
+        let mut message = LinkUnspec::new_with_index(device).mtu(link.mtu);
+        if let Some(len) = link.tx_queue_len {
+            message = message.append_extra_attribute(LinkAttribute::TxQueueLen(len));
+        }
+        let message = if link.up {
+            message.up()
+        } else {
+            message.down()
+        };
+        self.handle
+            .link()
+            .set(message.build())
+            .execute()
+            .await
+            .map_err(refused(format!("set up device {device}")))
+    }
+
+    /// Adds an address to a device; one that is there already is fine.
+    ///
+    /// # Errors
+    /// [`NetError`].
+    pub async fn add_address(&self, device: u32, address: IpNet) -> Result<(), NetError> {
+        let added = self
+            .handle
+            .address()
+            .add(device, address.addr(), address.prefix_len())
+            .execute()
+            .await
+            .map_err(refused(format!("add address {address} to device {device}")));
+        match added {
+            Err(error) if !is_errno(&error, libc::EEXIST) => Err(error),
+            _ => {
+                self.remember(Made::Address { device, address });
+                Ok(())
+            }
+        }
+    }
+
+    /// Adds a route; the same one twice is fine.
+    ///
+    /// # Errors
+    /// [`NetError`]; `EEXIST` when another route has the same prefix, metric and table.
+    pub async fn add_route(&self, route: &Route) -> Result<(), NetError> {
+        if self.made().contains(&Made::Route(*route)) {
+            return Ok(());
+        }
+        self.handle
+            .route()
+            .add(route.message())
+            .execute()
+            .await
+            .map_err(refused(format!(
+                "add route {} metric {}",
+                route.prefix, route.metric
+            )))?;
+        self.remember(Made::Route(*route));
+        Ok(())
+    }
+
+    /// Removes a route; one that is gone already is fine.
+    ///
+    /// # Errors
+    /// [`NetError`].
+    pub async fn remove_route(&self, route: &Route) -> Result<(), NetError> {
+        self.remove(Made::Route(*route)).await
+    }
+
+    /// Everything made and not removed, oldest first.
+    #[must_use]
+    pub fn made(&self) -> Vec<Made> {
+        self.lock().clone()
+    }
+
+    /// Forgets what stood on a device that is gone: the kernel has removed it.
+    pub fn forget_device(&self, index: u32) {
+        self.lock().retain(|made| match made {
+            Made::Route(route) => route.device != index,
+            Made::Address { device, .. } => *device != index,
+            Made::Pin(_) => true,
+        });
+    }
+
+    /// Removes everything made, newest first, and goes on after a failure.
+    ///
+    /// # Errors
+    /// The first [`NetError`]; what failed stays in [`Netlink::made`].
+    pub async fn remove_all(&self) -> Result<(), NetError> {
+        let mut first = Ok(());
+        for made in self.made().into_iter().rev() {
+            let removed = self.remove(made).await;
+            first = first.and(removed);
+        }
+        first
+    }
+
+    /// Removes the routes that an earlier process of ours, killed, has left behind (host
+    /// routes to peers; what stood on its tunnel devices went with them). Call it before
+    /// anything is made. Returns how many there were.
+    ///
+    /// # Errors
+    /// [`NetError`].
+    pub async fn sweep(&self) -> Result<usize, NetError> {
+        let mut swept = 0;
+        for ipv6 in [false, true] {
+            for message in self.dump(ipv6).await? {
+                if message.header.protocol == RouteProtocol::Other(ROUTE_PROTOCOL) {
+                    self.delete(message, "remove a left-over route").await?;
+                    swept += 1;
+                }
+            }
+        }
+        Ok(swept)
+    }
+
+    /// The way that packets to `destination` take now, policy rules included. `None` when
+    /// there is none.
+    ///
+    /// # Errors
+    /// [`NetError`].
+    pub async fn lookup(&self, destination: IpAddr) -> Result<Option<NextHop>, NetError> {
+        let message = builder(IpNet::from(destination), 0).build();
+        let mut answers = Box::pin(self.handle.route().get(message).execute());
+        match answers.try_next().await {
+            Ok(answer) => Ok(answer.as_ref().and_then(next_hop)),
+            Err(rtnetlink::Error::NetlinkError(message))
+                if matches!(
+                    message.to_io().raw_os_error(),
+                    Some(libc::ENETUNREACH | libc::EHOSTUNREACH)
+                ) =>
+            {
+                Ok(None)
+            }
+            Err(error) => Err(refused(format!("look up the way to {destination}"))(error)),
+        }
+    }
+
+    /// Keeps `peer` outside of our tunnels: adds, or corrects, a host route through the way it
+    /// has without `our_devices`. Call it before tunnel routes that cover the peer, and again
+    /// whenever the underlay may have changed. `None` when the peer cannot be reached at all
+    /// or stands on this very machine; there is nothing to pin then.
+    ///
+    /// # Errors
+    /// [`NetError`].
+    pub async fn pin_peer(
+        &self,
+        peer: IpAddr,
+        our_devices: &[u32],
+    ) -> Result<Option<Pin>, NetError> {
+        let pinned = self.made().into_iter().find_map(|made| match made {
+            Made::Pin(pin) if pin.peer == peer => Some(pin),
+            _ => None,
+        });
+        // The kernel's own answer honours policy rules, but with our pin or our tunnel in
+        // place it would only repeat ourselves.
+        let direct = match pinned {
+            Some(_) => None,
+            None => self
+                .lookup(peer)
+                .await?
+                .filter(|hop| !our_devices.contains(&hop.device)),
+        };
+        let via = match direct {
+            Some(hop) => Some(hop),
+            None => self.underlay(peer, our_devices).await?,
+        };
+        let Some(pin) = via.map(|via| Pin { peer, via }) else {
+            return Ok(None);
+        };
+        if pinned == Some(pin) {
+            return Ok(pinned);
+        }
+        if let Some(stale) = pinned {
+            self.remove(Made::Pin(stale)).await?;
+        }
+        self.handle
+            .route()
+            .add(pin.message())
+            .replace()
+            .execute()
+            .await
+            .map_err(refused(format!("pin a host route to peer {peer}")))?;
+        self.remember(Made::Pin(pin));
+        Ok(Some(pin))
+    }
+
+    /// Removes the host route to `peer`, if there is one.
+    ///
+    /// # Errors
+    /// [`NetError`].
+    pub async fn unpin_peer(&self, peer: IpAddr) -> Result<(), NetError> {
+        for made in self.made() {
+            if matches!(made, Made::Pin(pin) if pin.peer == peer) {
+                self.remove(made).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The best way to `peer` in the main table among routes that are not ours.
+    async fn underlay(
+        &self,
+        peer: IpAddr,
+        our_devices: &[u32],
+    ) -> Result<Option<NextHop>, NetError> {
+        let mut best: Option<((u8, core::cmp::Reverse<u32>), NextHop)> = None;
+        for message in self.dump(peer.is_ipv6()).await? {
+            let ours = message.header.protocol == RouteProtocol::Other(ROUTE_PROTOCOL);
+            let unicast = message.header.kind == RouteType::Unicast;
+            if ours || !unicast || table_of(&message) != MAIN_TABLE {
+                continue;
+            }
+            let covers = destination_of(&message).is_some_and(|prefix| prefix.contains(&peer));
+            let Some(hop) = next_hop(&message).filter(|_| covers) else {
+                continue;
+            };
+            let metric = priority_of(&message);
+            let rank = (
+                message.header.destination_prefix_length,
+                core::cmp::Reverse(metric),
+            );
+            let better = best.as_ref().is_none_or(|(other, _)| rank > *other);
+            if better && !our_devices.contains(&hop.device) {
+                best = Some((rank, hop));
+            }
+        }
+        Ok(best.map(|(_, hop)| hop))
+    }
+
+    async fn dump(&self, ipv6: bool) -> Result<Vec<RouteMessage>, NetError> {
+        let mut message = RouteMessage::default();
+        message.header.address_family = if ipv6 {
+            AddressFamily::Inet6
+        } else {
+            AddressFamily::Inet
+        };
+        self.handle
+            .route()
+            .get(message)
+            .execute()
+            .try_collect()
+            .await
+            .map_err(refused("list routes"))
+    }
+
+    async fn remove(&self, made: Made) -> Result<(), NetError> {
+        let removed = match made {
+            Made::Route(route) => {
+                let action = format!("remove route {}", route.prefix);
+                self.delete(route.message(), action).await
+            }
+            Made::Pin(pin) => {
+                let action = format!("remove the host route to {}", pin.peer);
+                self.delete(pin.message(), action).await
+            }
+            Made::Address { device, address } => self.remove_address(device, address).await,
+        };
+        match removed {
+            Err(error) if !is_gone(&error) => Err(error),
+            _ => {
+                self.lock().retain(|other| *other != made);
+                Ok(())
+            }
+        }
+    }
+
+    async fn remove_address(&self, device: u32, address: IpNet) -> Result<(), NetError> {
+        let action = format!("remove address {address}");
+        let mut found = Box::pin(
+            self.handle
+                .address()
+                .get()
+                .set_link_index_filter(device)
+                .set_address_filter(address.addr())
+                .execute(),
+        );
+        while let Some(message) = found.try_next().await.map_err(refused(&*action))? {
+            self.handle
+                .address()
+                .del(message)
+                .execute()
+                .await
+                .map_err(refused(&*action))?;
+        }
+        Ok(())
+    }
+
+    async fn delete(
+        &self,
+        message: RouteMessage,
+        action: impl Into<String>,
+    ) -> Result<(), NetError> {
+        self.handle
+            .route()
+            .del(message)
+            .execute()
+            .await
+            .map_err(refused(action))
+    }
+
+    fn remember(&self, made: Made) {
+        let mut all = self.lock();
+        if !all.contains(&made) {
+            all.push(made);
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Made>> {
+        // A list of plain values is usable after a panic elsewhere.
+        self.made.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// No such route or address, or its device has gone with everything on it.
+fn is_gone(error: &NetError) -> bool {
+    [libc::ESRCH, libc::ENODEV, libc::EADDRNOTAVAIL, libc::ENOENT]
+        .iter()
+        .any(|errno| is_errno(error, *errno))
+}
+
+impl Route {
+    fn message(&self) -> RouteMessage {
+        let mut builder = builder(self.prefix, self.metric)
+            .output_interface(self.device)
+            .table_id(self.table);
+        if self.prefix.addr().is_ipv4() {
+            builder = builder.scope(RouteScope::Link);
+        }
+        builder.build()
+    }
+}
+
+impl Pin {
+    fn message(&self) -> RouteMessage {
+        let builder = builder(IpNet::from(self.peer), 0).output_interface(self.via.device);
+        let mut message = match self.via.gateway {
+            None if self.peer.is_ipv4() => builder.scope(RouteScope::Link).build(),
+            _ => builder.build(),
+        };
+        if let Some(gateway) = self.via.gateway {
+            message.attributes.push(match (self.peer, gateway) {
+                (IpAddr::V4(_), IpAddr::V6(via)) => RouteAttribute::Via(RouteVia::Inet6(via)),
+                _ => RouteAttribute::Gateway(gateway.into()),
+            });
+        }
+        message
+    }
+}
+
+/// A route message to `prefix` with our protocol number. Metric 0 is left out: for IPv6 the
+/// kernel then takes its default.
+fn builder(prefix: IpNet, metric: u32) -> RouteMessageBuilder<IpAddr> {
+    let mut builder =
+        RouteMessageBuilder::<IpAddr>::new().protocol(RouteProtocol::Other(ROUTE_PROTOCOL));
+    let message = builder.get_mut();
+    message.header.address_family = match prefix {
+        IpNet::V4(_) => AddressFamily::Inet,
+        IpNet::V6(_) => AddressFamily::Inet6,
+    };
+    message.header.destination_prefix_length = prefix.prefix_len();
+    message
+        .attributes
+        .push(RouteAttribute::Destination(prefix.network().into()));
+    if metric == 0 {
+        builder
+    } else {
+        builder.priority(metric)
+    }
+}
+
+fn next_hop(message: &RouteMessage) -> Option<NextHop> {
+    if !matches!(message.header.kind, RouteType::Unicast) {
+        return None;
+    }
+    let device = message
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            RouteAttribute::Oif(index) => Some(*index),
+            RouteAttribute::MultiPath(hops) => hops.first().map(|hop| hop.interface_index),
+            _ => None,
+        })?;
+    let gateway = |attribute: &RouteAttribute| match attribute {
+        RouteAttribute::Gateway(RouteAddress::Inet(address)) => Some(IpAddr::V4(*address)),
+        RouteAttribute::Gateway(RouteAddress::Inet6(address))
+        | RouteAttribute::Via(RouteVia::Inet6(address)) => Some(IpAddr::V6(*address)),
+        RouteAttribute::Via(RouteVia::Inet(address)) => Some(IpAddr::V4(*address)),
+        _ => None,
+    };
+    let gateway = message
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            RouteAttribute::MultiPath(hops) => hops
+                .first()
+                .and_then(|hop| hop.attributes.iter().find_map(gateway)),
+            other => gateway(other),
+        });
+    Some(NextHop { device, gateway })
+}
+
+fn table_of(message: &RouteMessage) -> u32 {
+    message
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            RouteAttribute::Table(table) => Some(*table),
+            _ => None,
+        })
+        .unwrap_or_else(|| u32::from(message.header.table))
+}
+
+fn priority_of(message: &RouteMessage) -> u32 {
+    message
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            RouteAttribute::Priority(metric) => Some(*metric),
+            _ => None,
+        })
+        .unwrap_or(0)
+}
+
+fn destination_of(message: &RouteMessage) -> Option<IpNet> {
+    let unspecified = match message.header.address_family {
+        AddressFamily::Inet => IpAddr::from([0; 4]),
+        AddressFamily::Inet6 => IpAddr::from([0; 16]),
+        _ => return None,
+    };
+    let address = message
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            RouteAttribute::Destination(RouteAddress::Inet(address)) => Some(IpAddr::V4(*address)),
+            RouteAttribute::Destination(RouteAddress::Inet6(address)) => Some(IpAddr::V6(*address)),
+            _ => None,
+        })
+        .unwrap_or(unspecified);
+    IpNet::new(address, message.header.destination_prefix_length).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_default_route_covers_every_peer_of_its_family() {
+        let all: IpNet = "0.0.0.0/0".parse().unwrap();
+        assert!(covers_peer(&[all], "198.51.100.7".parse().unwrap()));
+        assert!(!covers_peer(&[all], "2001:db8::1".parse().unwrap()));
+        assert!(!covers_peer(
+            &["10.0.0.0/8".parse().unwrap()],
+            "198.51.100.7".parse().unwrap()
+        ));
+    }
+}
