@@ -1,0 +1,197 @@
+//! AES-GCM for ESP (RFC 4106): nonce = salt (4) | explicit IV (8), ICV = full 16-byte tag.
+
+use aes_gcm::aead::array::Array;
+use aes_gcm::aead::consts::{U12, U16};
+use aes_gcm::aead::{AeadInOut, KeyInit};
+use aes_gcm::aes::Aes192;
+use aes_gcm::{Aes128Gcm, Aes256Gcm, AesGcm};
+use ipsec_types::{AesKeyBits, EspSuite};
+use ring::aead::{AES_128_GCM, AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+
+use super::{AeadBackend, BadKeyLength, CipherError};
+
+/// Tag length in bytes.
+pub(crate) const TAG_LEN: usize = 16;
+
+type Aes192Gcm = AesGcm<Aes192, U12>;
+type SoftNonce = Array<u8, U12>;
+type SoftTag = Array<u8, U16>;
+
+/// An expanded AES-GCM key with its salt.
+pub(crate) struct GcmKey {
+    salt: [u8; EspSuite::GCM_SALT_LEN],
+    key: Backend,
+}
+
+/// One library's expanded key. Boxed where it is large, so that the enum stays within a few
+/// cache lines for the library that is fast.
+enum Backend {
+    Ring(LessSafeKey),
+    Soft128(Box<Aes128Gcm>),
+    Soft192(Box<Aes192Gcm>),
+    Soft256(Box<Aes256Gcm>),
+}
+
+impl GcmKey {
+    /// `keymat` is the AES key followed by the salt (RFC 4106 §8.1). AES-192 is always the
+    /// aes-gcm crate's, whatever `backend` says.
+    pub(crate) fn new(
+        bits: AesKeyBits,
+        keymat: &[u8],
+        backend: AeadBackend,
+    ) -> Result<Self, BadKeyLength> {
+        let (key, salt) = keymat.split_last_chunk().ok_or(BadKeyLength)?;
+        let key = match (bits, backend) {
+            (AesKeyBits::Aes128, AeadBackend::Ring) => Backend::Ring(ring_key(&AES_128_GCM, key)?),
+            (AesKeyBits::Aes256, AeadBackend::Ring) => Backend::Ring(ring_key(&AES_256_GCM, key)?),
+            (AesKeyBits::Aes128, AeadBackend::AesGcm) => Backend::Soft128(soft_key(key)?),
+            (AesKeyBits::Aes256, AeadBackend::AesGcm) => Backend::Soft256(soft_key(key)?),
+            (AesKeyBits::Aes192, AeadBackend::Ring | AeadBackend::AesGcm) => {
+                Backend::Soft192(soft_key(key)?)
+            }
+        };
+        Ok(Self { salt: *salt, key })
+    }
+
+    /// Encrypts `body` in place and returns the ICV.
+    #[inline]
+    pub(crate) fn seal(
+        &self,
+        iv: [u8; 8],
+        aad: &[u8],
+        body: &mut [u8],
+    ) -> Result<[u8; TAG_LEN], CipherError> {
+        let nonce = self.nonce(iv);
+        match &self.key {
+            Backend::Ring(key) => {
+                let nonce = Nonce::assume_unique_for_key(nonce);
+                let tag = key
+                    .seal_in_place_separate_tag(nonce, Aad::from(aad), body)
+                    .map_err(|_| CipherError)?;
+                tag.as_ref().try_into().map_err(|_| CipherError)
+            }
+            Backend::Soft128(key) => soft_seal(key.as_ref(), nonce, aad, body),
+            Backend::Soft192(key) => soft_seal(key.as_ref(), nonce, aad, body),
+            Backend::Soft256(key) => soft_seal(key.as_ref(), nonce, aad, body),
+        }
+    }
+
+    /// Checks the ICV, the last 16 bytes of `body_and_icv`, and decrypts what stands before it
+    /// in place. After a failure the bytes are of no use.
+    #[inline]
+    pub(crate) fn open(
+        &self,
+        iv: [u8; 8],
+        aad: &[u8],
+        body_and_icv: &mut [u8],
+    ) -> Result<(), CipherError> {
+        let nonce = self.nonce(iv);
+        match &self.key {
+            Backend::Ring(key) => {
+                let nonce = Nonce::assume_unique_for_key(nonce);
+                key.open_in_place(nonce, Aad::from(aad), body_and_icv)
+                    .map(|_| ())
+                    .map_err(|_| CipherError)
+            }
+            Backend::Soft128(key) => soft_open(key.as_ref(), nonce, aad, body_and_icv),
+            Backend::Soft192(key) => soft_open(key.as_ref(), nonce, aad, body_and_icv),
+            Backend::Soft256(key) => soft_open(key.as_ref(), nonce, aad, body_and_icv),
+        }
+    }
+
+    #[inline]
+    const fn nonce(&self, iv: [u8; 8]) -> [u8; 12] {
+        let [a, b, c, d] = self.salt;
+        let [e, f, g, h, i, j, k, l] = iv;
+        [a, b, c, d, e, f, g, h, i, j, k, l]
+    }
+}
+
+fn ring_key(
+    algorithm: &'static ring::aead::Algorithm,
+    key: &[u8],
+) -> Result<LessSafeKey, BadKeyLength> {
+    UnboundKey::new(algorithm, key)
+        .map(LessSafeKey::new)
+        .map_err(|_| BadKeyLength)
+}
+
+fn soft_key<C: KeyInit>(key: &[u8]) -> Result<Box<C>, BadKeyLength> {
+    C::new_from_slice(key)
+        .map(Box::new)
+        .map_err(|_| BadKeyLength)
+}
+
+fn soft_seal<C>(
+    key: &C,
+    nonce: [u8; 12],
+    aad: &[u8],
+    body: &mut [u8],
+) -> Result<[u8; TAG_LEN], CipherError>
+where
+    C: AeadInOut<NonceSize = U12, TagSize = U16>,
+{
+    key.encrypt_inout_detached(&SoftNonce::from(nonce), aad, body.into())
+        .map(Into::into)
+        .map_err(|_| CipherError)
+}
+
+fn soft_open<C>(
+    key: &C,
+    nonce: [u8; 12],
+    aad: &[u8],
+    body_and_icv: &mut [u8],
+) -> Result<(), CipherError>
+where
+    C: AeadInOut<NonceSize = U12, TagSize = U16>,
+{
+    let (body, icv) = body_and_icv
+        .split_last_chunk_mut::<TAG_LEN>()
+        .ok_or(CipherError)?;
+    key.decrypt_inout_detached(
+        &SoftNonce::from(nonce),
+        aad,
+        body.into(),
+        &SoftTag::from(*icv),
+    )
+    .map_err(|_| CipherError)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BITS: [AesKeyBits; 3] = [AesKeyBits::Aes128, AesKeyBits::Aes192, AesKeyBits::Aes256];
+
+    #[test]
+    fn both_back_ends_speak_the_same_cipher() {
+        for bits in BITS {
+            let keymat: Vec<u8> = (0..bits.bytes() as u8 + 4).collect();
+            let ring = GcmKey::new(bits, &keymat, AeadBackend::Ring).unwrap();
+            let soft = GcmKey::new(bits, &keymat, AeadBackend::AesGcm).unwrap();
+            for len in [0_usize, 1, 15, 16, 17, 64, 1400] {
+                let plain: Vec<u8> = (0..len).map(|i| (i * 7) as u8).collect();
+                let (mut one, mut two) = (plain.clone(), plain.clone());
+                let tag = ring.seal([9; 8], b"header", &mut one).unwrap();
+                assert_eq!(tag, soft.seal([9; 8], b"header", &mut two).unwrap());
+                assert_eq!(one, two);
+                one.extend_from_slice(&tag);
+                two.extend_from_slice(&tag);
+                ring.open([9; 8], b"header", &mut two).unwrap();
+                soft.open([9; 8], b"header", &mut one).unwrap();
+                assert_eq!((&one[..len], &two[..len]), (&plain[..], &plain[..]));
+            }
+        }
+    }
+
+    #[test]
+    fn a_wrong_key_length_is_refused() {
+        for bits in BITS {
+            for backend in [AeadBackend::Ring, AeadBackend::AesGcm] {
+                for len in [0, 3, bits.bytes(), bits.bytes() + 5] {
+                    assert!(GcmKey::new(bits, &vec![0; len], backend).is_err());
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! Opening: everything that RFC 4303 §3.4 and RFC 4301 §5.2 ask of a receiver, in their order.
+
+use core::ops::Range;
+
+use ipsec_types::{ConnectionId, Encapsulation, Spi};
+
+use super::{Aad, EsnHigh};
+use crate::counters::DropReason;
+use crate::crypto::SaCipher;
+use crate::ecn::{self, Decapsulated, Ecn};
+use crate::inner::{InnerHeader, IpVersion};
+use crate::replay::ReplayRefusal;
+use crate::sa::{ESP_HEADER, ESP_TRAILER, InboundSa};
+
+/// Next header of a packet that only hides how much is sent (RFC 4303 §2.6).
+const NO_NEXT_HEADER: u8 = 59;
+
+/// One received ESP packet of a train.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenSlot {
+    /// Where the ESP packet stands in the train's buffer.
+    pub start: usize,
+    /// Its length in bytes, header to ICV.
+    pub len: usize,
+    /// ToS or traffic class octet of the outer header.
+    pub outer_traffic_class: u8,
+    /// After opening: the inner packet, or why there is none.
+    pub result: Result<Opened, DropReason>,
+}
+
+impl OpenSlot {
+    /// A slot that nobody has opened yet.
+    #[must_use]
+    pub const fn new(start: usize, len: usize, outer_traffic_class: u8) -> Self {
+        Self {
+            start,
+            len,
+            outer_traffic_class,
+            result: Err(DropReason::UnknownSpi),
+        }
+    }
+}
+
+/// An inner packet that passed every check.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Opened {
+    /// Where the inner packet stands in the buffer, as long as its IP header says.
+    pub inner: Range<usize>,
+    /// IPv4 or IPv6.
+    pub version: IpVersion,
+    /// The tunnel it came through.
+    pub connection: ConnectionId,
+    /// The SA's SPI.
+    pub spi: Spi,
+    /// The sequence number, all 64 bits of it with ESN.
+    pub seq: u64,
+    /// It is the newest packet of its SA so far.
+    pub moved_edge: bool,
+    /// It took over a congestion mark from the outer header (RFC 6040).
+    pub ecn_marked: bool,
+}
+
+/// The SPI of an ESP packet.
+///
+/// # Errors
+/// [`DropReason::Truncated`] without an ESP header, [`DropReason::ReservedSpi`] below 256.
+#[inline]
+pub fn spi_of(packet: &[u8]) -> Result<Spi, DropReason> {
+    let header: &[u8; ESP_HEADER] = packet.first_chunk().ok_or(DropReason::Truncated)?;
+    let [s0, s1, s2, s3, ..] = *header;
+    Spi::new(u32::from_be_bytes([s0, s1, s2, s3])).map_err(|_| DropReason::ReservedSpi)
+}
+
+/// A received packet with what is known of its outer header.
+pub(crate) struct Packet<'buf> {
+    /// ESP header to ICV.
+    pub(crate) bytes: &'buf mut [u8],
+    /// Where `bytes` starts in the train's buffer.
+    pub(crate) offset: usize,
+    /// ToS or traffic class octet of the outer header.
+    pub(crate) outer_traffic_class: u8,
+    /// How it came.
+    pub(crate) encapsulation: Encapsulation,
+}
+
+/// Opens one ESP packet in place. The caller has found the SA by the packet's SPI.
+///
+/// # Errors
+/// Why the packet must be dropped. Nothing changed in the SA unless the packet was authentic.
+pub fn open(
+    sa: &InboundSa,
+    packet: &mut [u8],
+    outer_traffic_class: u8,
+    encapsulation: Encapsulation,
+) -> Result<Opened, DropReason> {
+    open_packet(
+        sa,
+        Packet {
+            bytes: packet,
+            offset: 0,
+            outer_traffic_class,
+            encapsulation,
+        },
+    )
+}
+
+#[inline]
+pub(crate) fn open_packet(sa: &InboundSa, packet: Packet<'_>) -> Result<Opened, DropReason> {
+    let Packet {
+        bytes,
+        offset,
+        outer_traffic_class,
+        encapsulation,
+    } = packet;
+    let framing = &sa.framing;
+    if encapsulation != sa.params().encapsulation {
+        return Err(DropReason::WrongEncapsulation);
+    }
+    // The shortest packet has a body of one block or aligned word.
+    if bytes.len() < framing.header + framing.body(0) + framing.icv {
+        return Err(DropReason::Truncated);
+    }
+    let header: &[u8; ESP_HEADER] = bytes.first_chunk().ok_or(DropReason::Truncated)?;
+    let [_, _, _, _, q0, q1, q2, q3] = *header;
+    let seq = sa
+        .replay
+        .check_before_auth(u32::from_be_bytes([q0, q1, q2, q3]))?;
+    decrypt(sa, bytes, seq)?;
+    let accepted = sa.replay.commit_after_auth(seq)?;
+
+    let body_end = bytes.len() - framing.icv;
+    let body = bytes
+        .get_mut(framing.header..body_end)
+        .ok_or(DropReason::Truncated)?;
+    let (payload_len, next_header) = strip_trailer(body)?;
+    let payload = body.get_mut(..payload_len).ok_or(DropReason::BadPadding)?;
+    let inner = check_inner(sa, payload, next_header)?;
+    let ecn_marked = fold_in_ecn(payload, &inner, outer_traffic_class)?;
+    let start = offset + framing.header;
+    Ok(Opened {
+        inner: start..start + inner.total_len,
+        version: inner.version,
+        connection: sa.connection(),
+        spi: sa.spi(),
+        seq,
+        moved_edge: accepted.moved_edge,
+        ecn_marked,
+    })
+}
+
+/// Checks the ICV, then decrypts; afterwards the body is plaintext and nothing but.
+#[inline]
+fn decrypt(sa: &InboundSa, bytes: &mut [u8], seq: u64) -> Result<(), DropReason> {
+    let framing = &sa.framing;
+    let esn = sa.params().esn;
+    match &sa.cipher {
+        SaCipher::Gcm(key) => {
+            let (clear, body) = bytes
+                .split_at_mut_checked(framing.header)
+                .ok_or(DropReason::Truncated)?;
+            let iv = clear.last_chunk().ok_or(DropReason::Truncated)?;
+            let aad = Aad::new(sa.spi(), seq, esn);
+            key.open(*iv, aad.as_bytes(), body)
+                .map_err(|_| DropReason::BadIcv)
+        }
+        SaCipher::Cbc(keys) => {
+            let (authenticated, icv) = bytes
+                .split_at_mut_checked(bytes.len() - framing.icv)
+                .ok_or(DropReason::Truncated)?;
+            let (clear, body) = authenticated
+                .split_at_checked(framing.header)
+                .ok_or(DropReason::Truncated)?;
+            if body.len() % framing.alignment != 0 {
+                return Err(DropReason::BadBlockLength);
+            }
+            let iv = *clear.last_chunk().ok_or(DropReason::Truncated)?;
+            let esn_high = EsnHigh::new(seq, esn);
+            let want = keys.icv(authenticated, esn_high.as_bytes());
+            if !want.matches(icv) {
+                return Err(DropReason::BadIcv);
+            }
+            let body = authenticated
+                .get_mut(framing.header..)
+                .ok_or(DropReason::Truncated)?;
+            keys.decrypt(iv, body)
+                .map_err(|_| DropReason::BadBlockLength)
+        }
+        SaCipher::Null => Ok(()),
+    }
+}
+
+/// Checks the padding (RFC 4303 §2.4) and returns payload length and next header.
+#[inline]
+fn strip_trailer(body: &[u8]) -> Result<(usize, u8), DropReason> {
+    let (padded, &[pad_len, next_header]) = body
+        .split_last_chunk::<ESP_TRAILER>()
+        .ok_or(DropReason::BadPadding)?;
+    let payload_len = padded
+        .len()
+        .checked_sub(usize::from(pad_len))
+        .ok_or(DropReason::BadPadding)?;
+    let padding = padded.get(payload_len..).unwrap_or_default();
+    if padding.iter().zip(1_u8..).any(|(byte, want)| *byte != want) {
+        return Err(DropReason::BadPadding);
+    }
+    Ok((payload_len, next_header))
+}
+
+/// Checks that the payload is what the next header says, whole, and within the selectors.
+#[inline]
+fn check_inner(sa: &InboundSa, payload: &[u8], next_header: u8) -> Result<InnerHeader, DropReason> {
+    let version = match next_header {
+        4 => IpVersion::V4,
+        41 => IpVersion::V6,
+        NO_NEXT_HEADER => return Err(DropReason::Dummy),
+        _ => return Err(DropReason::UnknownNextHeader),
+    };
+    let inner = InnerHeader::parse(payload)?;
+    if inner.version != version {
+        return Err(DropReason::InnerVersion);
+    }
+    let packet = payload
+        .get(..inner.total_len)
+        .ok_or(DropReason::InnerLength)?;
+    sa.check_selectors(version, packet)?;
+    Ok(inner)
+}
+
+/// RFC 6040 §4.2; true when the inner field changed.
+#[inline]
+fn fold_in_ecn(
+    payload: &mut [u8],
+    inner: &InnerHeader,
+    outer_traffic_class: u8,
+) -> Result<bool, DropReason> {
+    match ecn::decapsulate(Ecn::of(inner.traffic_class), Ecn::of(outer_traffic_class)) {
+        Decapsulated::Unchanged => Ok(false),
+        Decapsulated::Set(mark) => {
+            ecn::set(payload, mark);
+            Ok(true)
+        }
+        Decapsulated::Drop => Err(DropReason::EcnNotCapable),
+    }
+}
+
+impl From<ReplayRefusal> for DropReason {
+    fn from(refusal: ReplayRefusal) -> Self {
+        match refusal {
+            ReplayRefusal::Replayed => Self::Replayed,
+            ReplayRefusal::TooOld => Self::TooOld,
+            ReplayRefusal::Illegal => Self::SequenceIllegal,
+        }
+    }
+}

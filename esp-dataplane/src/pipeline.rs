@@ -1,0 +1,268 @@
+//! One worker's way through the data plane: SA lookup, sealing and opening of whole trains,
+//! counting, events.
+
+use core::time::Duration;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use arc_swap::{ArcSwap, Cache};
+use ipsec_types::{ConnectionId, Direction, Encapsulation, Flow, Spi};
+
+use crate::counters::{DropReason, Traffic, WorkerCounters};
+use crate::events::{EspEvent, EventSender, SoftLimitKind};
+use crate::packet::{self, OpenSlot, Packet, SealSlot};
+use crate::sa::{InboundSa, OutboundSa};
+use crate::table::{FlowCache, Snapshot};
+
+/// A worker's own view of the shared SA table. Each worker has one; it is `Send`, and nothing
+/// in it is shared but what is read.
+///
+/// ```text
+///   begin_batch(now)
+///   outbound(connection, flow) -> SA      seal_train(SA, buffer, slots)    -> socket
+///   open_train(buffer, slots, from)                                        -> tunnel device
+/// ```
+pub struct Pipeline {
+    table: Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>,
+    flows: FlowCache,
+    counters: Arc<WorkerCounters>,
+    events: EventSender,
+    now: Duration,
+}
+
+impl Pipeline {
+    pub(crate) fn new(
+        table: Arc<ArcSwap<Snapshot>>,
+        counters: Arc<WorkerCounters>,
+        events: EventSender,
+    ) -> Self {
+        Self {
+            table: Cache::new(table),
+            flows: FlowCache::new(),
+            counters,
+            events,
+            now: Duration::ZERO,
+        }
+    }
+
+    /// Sets the time of the work that follows, on a clock that runs through suspend.
+    pub fn begin_batch(&mut self, now: Duration) {
+        self.now = now;
+    }
+
+    /// This worker's counters.
+    #[must_use]
+    pub fn counters(&self) -> &WorkerCounters {
+        &self.counters
+    }
+
+    /// The SA for `packets` packets of a flow that leaves through a tunnel. Without one they are
+    /// counted as dropped and the control plane hears of it.
+    pub fn outbound(
+        &mut self,
+        connection: ConnectionId,
+        flow: &Flow,
+        packets: u64,
+    ) -> Option<Arc<OutboundSa>> {
+        let found = self
+            .table
+            .load()
+            .outbound(connection, flow, &mut self.flows);
+        let Some(sa) = found else {
+            self.counters.count(DropReason::NoSa, packets);
+            let event = EspEvent::NoSa {
+                connection,
+                flow: *flow,
+            };
+            self.events.send(self.now, event);
+            return None;
+        };
+        Some(Arc::clone(sa))
+    }
+
+    /// Seals a train in place and counts it. Every slot carries its own result; the number of
+    /// sealed packets is returned. Without a sequence number all slots are refused.
+    pub fn seal_train(&mut self, sa: &OutboundSa, buf: &mut [u8], slots: &mut [SealSlot]) -> usize {
+        let wanted = u32::try_from(slots.len()).unwrap_or(u32::MAX);
+        if wanted == 0 {
+            return 0;
+        }
+        let traffic = match sa.reserve(wanted) {
+            Ok(run) => packet::seal_train(run, buf, slots).traffic,
+            Err(reason) => {
+                for slot in slots.iter_mut() {
+                    slot.result = Err(reason);
+                }
+                Traffic::default()
+            }
+        };
+        if traffic.packets != u64::from(wanted) {
+            self.count_refused(slots.iter().filter_map(|slot| slot.result.as_ref().err()));
+        }
+        if traffic.packets > 0 {
+            self.counters.count_sealed(traffic);
+        }
+        if let Some(kind) = sa.account(traffic, self.now) {
+            self.tell_soft_limit(sa.connection(), sa.spi(), Direction::Outbound, kind);
+        }
+        usize::try_from(traffic.packets).unwrap_or(usize::MAX)
+    }
+
+    /// Opens a train of ESP packets from one outer source in place and counts it. Every slot
+    /// carries its own result; the packets may belong to different SAs. Returns how many
+    /// were opened.
+    pub fn open_train(
+        &mut self,
+        buf: &mut [u8],
+        slots: &mut [OpenSlot],
+        from: SocketAddr,
+        encapsulation: Encapsulation,
+    ) -> usize {
+        let mut opened = Traffic::default();
+        let mut rest = slots;
+        while !rest.is_empty() {
+            let (same_sa, train) = self.open_same_sa(buf, rest, from, encapsulation);
+            opened.packets += train.packets;
+            opened.bytes += train.bytes;
+            rest = rest.get_mut(same_sa..).unwrap_or_default();
+        }
+        if opened.packets > 0 {
+            self.counters.count_opened(opened);
+        }
+        usize::try_from(opened.packets).unwrap_or(usize::MAX)
+    }
+
+    /// Opens the packets at the front that share an SPI; returns how many they are, at least 1.
+    fn open_same_sa(
+        &mut self,
+        buf: &mut [u8],
+        slots: &mut [OpenSlot],
+        from: SocketAddr,
+        encapsulation: Encapsulation,
+    ) -> (usize, Traffic) {
+        let spi = slots
+            .first()
+            .map_or(Err(DropReason::Truncated), |slot| spi_at(buf, slot));
+        let same = slots
+            .iter()
+            .take_while(|slot| spi_at(buf, slot) == spi)
+            .count()
+            .max(1);
+        let slots = slots.get_mut(..same).unwrap_or_default();
+        let refused = match spi {
+            Err(reason) => reason,
+            Ok(spi) => match self.table.load().inbound(spi).map(Arc::clone) {
+                Some(sa) => return (same, self.open_with(&sa, buf, slots, from, encapsulation)),
+                None => {
+                    let event = EspEvent::UnknownSpi {
+                        spi,
+                        from,
+                        encapsulation,
+                    };
+                    self.events.send(self.now, event);
+                    DropReason::UnknownSpi
+                }
+            },
+        };
+        for slot in slots.iter_mut() {
+            slot.result = Err(refused);
+        }
+        self.counters.count(refused, same as u64);
+        (same, Traffic::default())
+    }
+
+    fn open_with(
+        &mut self,
+        sa: &InboundSa,
+        buf: &mut [u8],
+        slots: &mut [OpenSlot],
+        from: SocketAddr,
+        encapsulation: Encapsulation,
+    ) -> Traffic {
+        let (mut traffic, mut marked, mut moved_edge) = (Traffic::default(), 0, false);
+        for slot in slots.iter_mut() {
+            slot.result = match bytes_of(buf, slot) {
+                Some(bytes) => packet::open_packet(
+                    sa,
+                    Packet {
+                        bytes,
+                        offset: slot.start,
+                        outer_traffic_class: slot.outer_traffic_class,
+                        encapsulation,
+                    },
+                ),
+                None => Err(DropReason::Truncated),
+            };
+            match &slot.result {
+                Ok(opened) => {
+                    traffic.packets += 1;
+                    traffic.bytes += opened.inner.len() as u64;
+                    marked += u64::from(opened.ecn_marked);
+                    moved_edge |= opened.moved_edge;
+                }
+                Err(reason) => self.counters.count(*reason, 1),
+            }
+        }
+        if traffic.packets == 0 {
+            return traffic;
+        }
+        if marked > 0 {
+            self.counters.count_ecn_marked(marked);
+        }
+        // Only the newest authentic packet may teach an address (invariant I5): an old one
+        // that was held back on the way would point to where the peer no longer is.
+        if moved_edge && !sa.expects(from) {
+            let event = EspEvent::PeerMoved {
+                connection: sa.connection(),
+                spi: sa.spi(),
+                from,
+            };
+            self.events.send(self.now, event);
+        }
+        if let Some(kind) = sa.account(traffic, self.now) {
+            self.tell_soft_limit(sa.connection(), sa.spi(), Direction::Inbound, kind);
+        }
+        traffic
+    }
+
+    #[cold]
+    fn count_refused<'a>(&self, reasons: impl Iterator<Item = &'a DropReason>) {
+        for reason in reasons {
+            self.counters.count(*reason, 1);
+        }
+    }
+
+    #[cold]
+    fn tell_soft_limit(
+        &mut self,
+        connection: ConnectionId,
+        spi: Spi,
+        direction: Direction,
+        kind: SoftLimitKind,
+    ) {
+        let event = EspEvent::SoftLimit {
+            connection,
+            spi,
+            direction,
+            kind,
+        };
+        self.events.send(self.now, event);
+    }
+}
+
+impl core::fmt::Debug for Pipeline {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Pipeline")
+            .field("now", &self.now)
+            .finish_non_exhaustive()
+    }
+}
+
+fn bytes_of<'buf>(buf: &'buf mut [u8], slot: &OpenSlot) -> Option<&'buf mut [u8]> {
+    buf.get_mut(slot.start..slot.start.checked_add(slot.len)?)
+}
+
+fn spi_at(buf: &[u8], slot: &OpenSlot) -> Result<Spi, DropReason> {
+    let end = slot.start.saturating_add(slot.len);
+    packet::spi_of(buf.get(slot.start..end).unwrap_or_default())
+}
