@@ -42,7 +42,9 @@ mod counters;
 mod identity;
 mod negotiator;
 mod sa;
+pub mod crypto;
 mod suite;
+pub mod wire;
 
 pub use api::{
     Command, ConnectionState, ConnectionStatus, Datagram, DownReason, EspSaStatus, Event,
@@ -52,4 +54,4 @@ pub use counters::{Counters, DropReason, Totals};
 pub use identity::{Identity, InvalidIdentity};
 pub use negotiator::{Beginning, ImportError, Negotiator, Standby};
 pub use sa::export::ExportedTunnel;
-pub use suite::{DhGroup, Phase1Cipher, Phase1Hash, Phase1Suite, Phase2Proposal, SuiteError};
+pub use suite::{DhGroup, HashAlgorithm, Phase1Cipher, Phase1Suite, Phase2Proposal, SuiteError};

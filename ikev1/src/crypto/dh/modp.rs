@@ -1,0 +1,112 @@
+//! The MODP groups of RFC 2409 §6.2 and RFC 3526, generator 2, in constant time.
+
+use std::sync::LazyLock;
+
+use crypto_bigint::modular::{FixedMontyForm, FixedMontyParams};
+use crypto_bigint::{BitOps, Limb, Odd, U512, Uint};
+use ipsec_types::SecretBytes;
+use rand_core::CryptoRng;
+use zeroize::Zeroizing;
+
+use super::{DhError, primes};
+
+/// A private value, at most 512 bits long: the subgroup has prime order, so an exponent of
+/// twice the group's strength is as good as one of full length (RFC 3526 §8).
+pub(super) struct PrivateValue {
+    group: &'static dyn ModpGroup,
+    exponent: Zeroizing<U512>,
+}
+
+impl PrivateValue {
+    /// A fresh private value and its public value.
+    pub(super) fn generate(
+        group: &'static dyn ModpGroup,
+        rng: &mut dyn CryptoRng,
+    ) -> (Self, Vec<u8>) {
+        let mut bytes = Zeroizing::new([0; U512::BITS as usize / 8]);
+        rng.fill_bytes(&mut *bytes);
+        let unused = U512::BITS - group.exponent_bits();
+        let mut exponent = Zeroizing::new(U512::from_be_slice(&*bytes).shr_vartime(unused));
+        // Never zero, and as long as it is meant to be.
+        exponent.set_bit_vartime(group.exponent_bits() - 1, true);
+        let public = group.public_value(&exponent);
+        (Self { group, exponent }, public)
+    }
+
+    /// The shared secret, left-padded to the length of the modulus.
+    pub(super) fn agree(&self, peer: &[u8]) -> Result<SecretBytes, DhError> {
+        self.group.agree(&self.exponent, peer)
+    }
+}
+
+/// A group whose width the caller does not care about.
+pub(super) trait ModpGroup: Sync {
+    /// Length of private values in bits.
+    fn exponent_bits(&self) -> u32;
+    /// 2^exponent mod p.
+    fn public_value(&self, exponent: &U512) -> Vec<u8>;
+    /// peer^exponent mod p.
+    fn agree(&self, exponent: &U512, peer: &[u8]) -> Result<SecretBytes, DhError>;
+}
+
+/// A safe prime of `LIMBS` machine words, ready for Montgomery multiplication.
+pub(super) struct Modulus<const LIMBS: usize> {
+    params: FixedMontyParams<LIMBS>,
+    exponent_bits: u32,
+}
+
+/// Declares the groups. The exponents are at least twice the strength that NIST SP 800-57
+/// gives the modulus (80, 96, 112, 128, 152, 176 and 200 bits).
+macro_rules! groups {
+    ($($name:ident = $bits:literal, $prime:path, $exponent_bits:literal;)+) => {
+        $(pub(super) static $name: LazyLock<Modulus<{ $bits / Limb::BITS as usize }>> =
+            LazyLock::new(|| Modulus::new($prime, $exponent_bits));)+
+    };
+}
+
+groups! {
+    GROUP_2 = 1024, primes::MODP_1024, 256;
+    GROUP_5 = 1536, primes::MODP_1536, 256;
+    GROUP_14 = 2048, primes::MODP_2048, 256;
+    GROUP_15 = 3072, primes::MODP_3072, 320;
+    GROUP_16 = 4096, primes::MODP_4096, 384;
+    GROUP_17 = 6144, primes::MODP_6144, 448;
+    GROUP_18 = 8192, primes::MODP_8192, 512;
+}
+
+impl<const LIMBS: usize> Modulus<LIMBS> {
+    fn new(prime: &str, exponent_bits: u32) -> Self {
+        let prime = Odd::new(Uint::from_be_hex(prime)).expect("a large prime is odd");
+        Self {
+            params: FixedMontyParams::new_vartime(prime),
+            exponent_bits,
+        }
+    }
+
+    fn power(&self, base: &Uint<LIMBS>, exponent: &U512) -> Uint<LIMBS> {
+        FixedMontyForm::new(base, &self.params)
+            .pow_bounded_exp(exponent, self.exponent_bits)
+            .retrieve()
+    }
+}
+
+impl<const LIMBS: usize> ModpGroup for Modulus<LIMBS> {
+    fn exponent_bits(&self) -> u32 {
+        self.exponent_bits
+    }
+
+    fn public_value(&self, exponent: &U512) -> Vec<u8> {
+        let public = self.power(&Uint::from_u8(2), exponent);
+        public.to_be_bytes().as_ref().to_vec()
+    }
+
+    fn agree(&self, exponent: &U512, peer: &[u8]) -> Result<SecretBytes, DhError> {
+        let peer = Uint::from_be_slice(peer);
+        let p_minus_one = self.params.modulus().as_ref().wrapping_sub(&Uint::ONE);
+        if peer <= Uint::ONE || peer >= p_minus_one {
+            return Err(DhError::OutOfRange);
+        }
+        let shared = Zeroizing::new(self.power(&peer, exponent));
+        Ok(SecretBytes::from(shared.to_be_bytes().as_ref()))
+    }
+}
