@@ -36,6 +36,7 @@ pub mod probe;
 mod scenario;
 mod sys;
 pub mod topology;
+pub mod tunnel;
 
 pub use error::{LabError, Outcome};
 pub use lab::Lab;

@@ -1,12 +1,15 @@
 //! Traffic through the lab and what came of it.
 
 mod capture;
+mod forge;
 mod numbered;
+pub mod pcap;
 mod ping;
 mod tcp;
 mod tshark;
 
 pub use capture::Capture;
+pub use forge::{Forger, Noise};
 pub use numbered::{Numbered, NumberedReport};
 pub use ping::{Ping, PingReport};
 pub use tcp::{Amount, Bulk, Transfer};

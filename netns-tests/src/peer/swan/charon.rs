@@ -103,6 +103,10 @@ impl StrongSwan {
             process.must_run()?;
             Ok(socket.exists().then_some(()))
         })?;
+        // Selectors of 0.0.0.0/0 route everything into charon's device, the host's own LAN
+        // included. What is on a link stays there.
+        host.ip("rule add priority 100 lookup main suppress_prefixlength 0")?;
+        host.ip("-6 rule add priority 100 lookup main suppress_prefixlength 0")?;
         let mut charon = Charon {
             host: host.clone(),
             process,

@@ -1,0 +1,131 @@
+//! The packets of a capture file, as far as scenarios look into them.
+
+use std::fs;
+use std::net::Ipv4Addr;
+use std::path::Path;
+
+use crate::LabError;
+
+/// An IPv4 packet as it crossed an Ethernet device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IpPacket {
+    /// Source address.
+    pub source: Ipv4Addr,
+    /// Destination address.
+    pub destination: Ipv4Addr,
+    /// Protocol number.
+    pub protocol: u8,
+    /// What follows the IP header; of a fragment, its part.
+    pub payload: Vec<u8>,
+}
+
+/// A UDP datagram.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Datagram {
+    /// Source address.
+    pub source: Ipv4Addr,
+    /// Source port.
+    pub source_port: u16,
+    /// Destination port.
+    pub destination_port: u16,
+    /// What follows the UDP header.
+    pub payload: Vec<u8>,
+}
+
+const FILE_HEADER: usize = 24;
+const RECORD_HEADER: usize = 16;
+const ETHERNET_HEADER: usize = 14;
+const ETHERTYPE_IPV4: [u8; 2] = [0x08, 0x00];
+const UDP: u8 = 17;
+
+/// All whole IPv4 packets in a file that `tcpdump` wrote on this machine.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn ipv4_packets(file: &Path) -> Result<Vec<IpPacket>, LabError> {
+    let bytes = fs::read(file).map_err(LabError::at(format!("read {}", file.display())))?;
+    let mut rest = bytes.get(FILE_HEADER..).unwrap_or_default();
+    let mut packets = Vec::new();
+    while let Some((frame, next)) = record(rest) {
+        packets.extend(ipv4(frame));
+        rest = next;
+    }
+    Ok(packets)
+}
+
+impl IpPacket {
+    /// The datagram in it, when it is UDP and no later fragment.
+    #[must_use]
+    pub fn udp(&self) -> Option<Datagram> {
+        if self.protocol != UDP {
+            return None;
+        }
+        Some(Datagram {
+            source: self.source,
+            source_port: u16_at(&self.payload, 0)?,
+            destination_port: u16_at(&self.payload, 2)?,
+            payload: self.payload.get(8..)?.to_vec(),
+        })
+    }
+}
+
+/// One frame, and what follows it; `None` at the end or at a half-written record.
+fn record(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let length: [u8; 4] = bytes.get(8..12)?.try_into().ok()?;
+    let length = usize::try_from(u32::from_ne_bytes(length)).ok()?;
+    bytes.get(RECORD_HEADER..)?.split_at_checked(length)
+}
+
+fn ipv4(frame: &[u8]) -> Option<IpPacket> {
+    if frame.get(12..14)? != ETHERTYPE_IPV4 {
+        return None;
+    }
+    let packet = frame.get(ETHERNET_HEADER..)?;
+    let header = usize::from(packet.first()? & 0x0f) * 4;
+    let total = usize::from(u16_at(packet, 2)?);
+    let address = |at: usize| -> Option<Ipv4Addr> {
+        let octets: [u8; 4] = packet.get(at..at + 4)?.try_into().ok()?;
+        Some(octets.into())
+    };
+    Some(IpPacket {
+        source: address(12)?,
+        destination: address(16)?,
+        protocol: *packet.get(9)?,
+        payload: packet.get(header..total)?.to_vec(),
+    })
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+    let two: [u8; 2] = bytes.get(at..at + 2)?.try_into().ok()?;
+    Some(u16::from_be_bytes(two))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_udp_datagram_is_taken_out_of_its_frame() {
+        let mut frame = vec![0; 12];
+        frame.extend(ETHERTYPE_IPV4);
+        frame.extend([
+            0x45, 0, 0, 30, 0, 0, 0, 0, 64, UDP, 0, 0, 192, 0, 2, 1, 192, 0, 2, 2,
+        ]);
+        frame.extend([0x01, 0xf4, 0x11, 0x94, 0, 10, 0, 0, 0xab, 0xcd]);
+        frame.extend([0; 16]); // Ethernet padding is not payload
+        let datagram = ipv4(&frame).unwrap().udp().unwrap();
+        assert_eq!(
+            (datagram.source_port, datagram.destination_port),
+            (500, 4500)
+        );
+        assert_eq!(datagram.payload, [0xab, 0xcd]);
+    }
+
+    #[test]
+    fn a_torn_record_ends_the_file() {
+        assert_eq!(record(&[0; 10]), None);
+        let mut bytes = vec![0; 16];
+        bytes[8..12].copy_from_slice(&9_u32.to_ne_bytes());
+        assert_eq!(record(&bytes), None);
+    }
+}
