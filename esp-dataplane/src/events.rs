@@ -8,7 +8,7 @@ use core::time::Duration;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
 use ipsec_types::{ConnectionId, Direction, Encapsulation, Flow, Spi};
 
@@ -79,10 +79,7 @@ impl EventReceiver {
     /// The oldest event, if there is one. Never blocks.
     #[must_use]
     pub fn try_recv(&self) -> Option<EspEvent> {
-        match self.queue.try_recv() {
-            Ok(event) => Some(event),
-            Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
-        }
+        self.queue.try_recv().ok()
     }
 
     /// Events that found the queue full.

@@ -1,0 +1,369 @@
+//! Sockets that speak ESP to the outside: UDP with segmentation offload, and protocol 50.
+//!
+//! Both stand behind one trait, [`Wire`], whose unit is the batch: trains of sealed packets go
+//! out, a batch of received messages comes in. Rings that the kernel shares with us would be
+//! further implementations. A wire never fails for good: what it could not send it reports by
+//! reason, and the next batch is tried again.
+//!
+//! ```text
+//!   TxBatch  [ train: p p p p p ][ train: p p ][ train: p ]     arena, sealed in place
+//!      UDP   one sendmmsg, one message a train (UDP_SEGMENT)
+//!      ESP   one sendmmsg, one message a packet
+//!
+//!   RxBatch  [ message: p p p p    ][ message: p ] ...          slots, opened in place
+//!      UDP   one recvmmsg, the kernel puts trains together (UDP_GRO)
+//!      ESP   one recvmmsg, one packet a message
+//! ```
+
+mod esp;
+mod options;
+mod sys;
+mod udp;
+
+use core::ops::Range;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::BorrowedFd;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+pub use esp::EspWire;
+pub use options::{OffloadPolicy, OuterDf, SocketOptions};
+pub use udp::UdpWire;
+
+use crate::counters::DropReason;
+use sys::{Incoming, Outgoing, ReceiveQueue, SendQueue};
+
+/// The longest UDP payload over IPv4: what the kernel accepts for one train.
+pub const MAX_TRAIN_BYTES: usize = 65_507;
+
+/// The most datagrams in one train (`UDP_MAX_SEGMENTS`, 64 until Linux 6.8).
+pub const MAX_TRAIN_PACKETS: usize = 64;
+
+/// Messages in one system call.
+const MESSAGES: usize = 64;
+
+/// Consecutive packets in an arena that go to one destination, all of the same length but the
+/// last, which may be shorter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Train {
+    /// Where the first packet begins.
+    pub start: usize,
+    /// Bytes of all packets.
+    pub len: usize,
+    /// Bytes of each packet but the last.
+    pub stride: usize,
+    /// Where to; the port is ignored for protocol 50.
+    pub remote: SocketAddr,
+    /// ToS or traffic class of the outer header.
+    pub traffic_class: u8,
+}
+
+impl Train {
+    /// How many packets there are.
+    #[must_use]
+    pub fn packets(&self) -> usize {
+        self.len.div_ceil(self.stride.max(1))
+    }
+
+    fn pieces(self) -> impl Iterator<Item = Range<usize>> {
+        let end = self.start + self.len;
+        (self.start..end)
+            .step_by(self.stride.max(1))
+            .map(move |start| start..end.min(start + self.stride))
+    }
+}
+
+/// What became of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Sent {
+    /// Packets that the kernel took.
+    pub packets: u64,
+    /// Packets refused because a queue was full.
+    pub full: u64,
+    /// Packets larger than the path allows.
+    pub too_big: u64,
+    /// Packets refused for another reason, such as no route or a firewall.
+    pub refused: u64,
+    /// System calls made.
+    pub calls: u64,
+    /// Trains that had to be sent packet by packet.
+    pub uncut: u64,
+}
+
+impl Sent {
+    fn count_refusal(&mut self, error: &io::Error, packets: u64) {
+        match reason_of(error) {
+            DropReason::SocketFull => self.full += packets,
+            DropReason::TooBig => self.too_big += packets,
+            _ => self.refused += packets,
+        }
+    }
+}
+
+/// The reason a refusal is counted under.
+fn reason_of(error: &io::Error) -> DropReason {
+    match error.raw_os_error() {
+        Some(libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM) => DropReason::SocketFull,
+        Some(libc::EMSGSIZE) => DropReason::TooBig,
+        _ => DropReason::SocketError,
+    }
+}
+
+/// One received message: a datagram, or a train of equal datagrams that came together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RxMessage {
+    /// Where it begins in the batch's buffer.
+    pub start: usize,
+    /// Bytes of all its datagrams.
+    pub len: usize,
+    /// Bytes of each datagram but the last.
+    pub stride: usize,
+    /// The outer source; port 0 for protocol 50.
+    pub from: SocketAddr,
+    /// ToS or traffic class of the outer header.
+    pub traffic_class: u8,
+}
+
+/// A reused buffer for received messages.
+pub struct RxBatch {
+    buffer: Box<[u8]>,
+    messages: Vec<RxMessage>,
+    queue: ReceiveQueue,
+    /// How many messages the next call asks for.
+    wanted: usize,
+    /// Messages dropped because the kernel had to cut them, or their sender is unknown.
+    truncated: u64,
+}
+
+/// A message is at most this long.
+const SLOT: usize = 65_536;
+
+/// Slots begin this far apart: not a power of two, or all would compete for the same cache
+/// sets.
+const SLOT_STRIDE: usize = SLOT + 1_600;
+
+/// Messages per receive call.
+const RX_MESSAGES: usize = 32;
+
+/// About so many bytes are worked on before the other direction has its turn: they and what
+/// they become stay in the second-level cache.
+const RX_BURST_BYTES: usize = 192 * 1024;
+
+impl Default for RxBatch {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl RxBatch {
+    /// An empty batch with its buffer.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            // Fresh zero pages: the kernel gives memory only to slots that are ever used.
+            buffer: vec![0; SLOT_STRIDE * RX_MESSAGES].into_boxed_slice(),
+            messages: Vec::with_capacity(RX_MESSAGES),
+            queue: ReceiveQueue::new(RX_MESSAGES),
+            wanted: RX_MESSAGES,
+            truncated: 0,
+        }
+    }
+
+    /// The received messages and the buffer they stand in.
+    pub fn parts(&mut self) -> (&[RxMessage], &mut [u8]) {
+        (&self.messages, &mut self.buffer)
+    }
+
+    /// Messages of the last call that were dropped because they were cut.
+    #[must_use]
+    pub const fn truncated(&self) -> u64 {
+        self.truncated
+    }
+
+    /// Receives as many messages as make a burst. `describe` turns what stands in a slot into
+    /// a message: it gets the slot's start and bytes.
+    fn receive(
+        &mut self,
+        fd: BorrowedFd<'_>,
+        describe: impl Fn(usize, &[u8], &Incoming) -> Option<RxMessage>,
+    ) -> io::Result<usize> {
+        self.messages.clear();
+        self.truncated = 0;
+        let places = self
+            .buffer
+            .chunks_mut(SLOT_STRIDE)
+            .filter_map(|slot| slot.get_mut(..SLOT))
+            .take(self.wanted);
+        let received = self.queue.receive(fd, places)?;
+        let mut bytes = 0;
+        for index in 0..received {
+            let Some(incoming) = self.queue.message(index) else {
+                continue;
+            };
+            let start = index * SLOT_STRIDE;
+            let slot = self.buffer.get(start..start + incoming.len.min(SLOT));
+            bytes += incoming.len;
+            let message = slot
+                .filter(|_| !incoming.truncated)
+                .and_then(|slot| describe(start, slot, &incoming));
+            match message {
+                Some(message) => self.messages.push(message),
+                None => self.truncated += 1,
+            }
+        }
+        if received > 0 {
+            let average = (bytes / received).max(1);
+            self.wanted = (RX_BURST_BYTES / average).clamp(2, RX_MESSAGES);
+        }
+        Ok(received)
+    }
+}
+
+/// A socket, or a ring, that carries sealed packets.
+pub trait Wire: Send {
+    /// What to wait on.
+    fn fd(&self) -> BorrowedFd<'_>;
+
+    /// Sends trains out of `arena`. Never blocks longer than a moment for room.
+    fn send(&mut self, scratch: &mut TxScratch, arena: &[u8], trains: &[Train]) -> Sent;
+
+    /// Receives what waits, at most one burst; 0 when nothing waited.
+    ///
+    /// # Errors
+    /// What the kernel says; the wire remains usable.
+    fn receive(&mut self, batch: &mut RxBatch) -> io::Result<usize>;
+}
+
+/// Reused memory for the messages of one send call.
+pub struct TxScratch {
+    queue: SendQueue,
+    /// Trains that the kernel did not cut.
+    refused: Vec<Outgoing>,
+}
+
+impl Default for TxScratch {
+    fn default() -> Self {
+        Self {
+            queue: SendQueue::new(MESSAGES),
+            refused: Vec::with_capacity(MESSAGES),
+        }
+    }
+}
+
+/// Sends what is in the queue; `fallback` is asked what to do about a message that the kernel
+/// refused.
+fn send_queue(
+    fd: BorrowedFd<'_>,
+    queue: &mut SendQueue,
+    arena: &[u8],
+    sent: &mut Sent,
+    mut fallback: impl FnMut(&io::Error, &Outgoing, &mut Sent),
+) {
+    let mut first = 0;
+    let mut waited = false;
+    while first < queue.len() {
+        sent.calls += 1;
+        match queue.send(fd, arena, first) {
+            Ok(count) => {
+                let done = (first..first + count).filter_map(|index| queue.message(index));
+                sent.packets += done.map(packets_in).sum::<u64>();
+                first += count.max(1);
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && !waited => {
+                waited = true;
+                wait_for_room(fd);
+            }
+            Err(error) => {
+                if let Some(message) = queue.message(first) {
+                    fallback(&error, message, sent);
+                }
+                first += 1;
+            }
+        }
+    }
+    queue.clear();
+}
+
+fn packets_in(message: &Outgoing) -> u64 {
+    let len = message.range.len();
+    let segment = message.segment.map_or(len, usize::from).max(1);
+    len.div_ceil(segment) as u64
+}
+
+/// A full send buffer drains within microseconds, or the link is slower than what comes in and
+/// packets have to be dropped somewhere: one short wait tells the two apart.
+fn wait_for_room(fd: BorrowedFd<'_>) {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let limit = Timespec {
+        tv_sec: 0,
+        tv_nsec: 2_000_000,
+    };
+    let mut fds = [PollFd::new(&fd, PollFlags::OUT)];
+    // Whether there is room or not, the next send call tells.
+    let _whether_ready = poll(&mut fds, Some(&limit));
+}
+
+macro_rules! io_counters {
+    ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
+        /// What one worker's system calls amounted to; drops are in
+        /// [`crate::WorkerCounters`].
+        #[derive(Debug, Default)]
+        #[repr(align(128))]
+        pub struct IoCounters {
+            $($(#[doc = $doc])+ pub(crate) $name: AtomicU64,)+
+        }
+
+        /// The sum of [`IoCounters`] over all workers.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+        pub struct IoCounterSnapshot {
+            $($(#[doc = $doc])+ pub $name: u64,)+
+        }
+
+        impl IoCounters {
+            /// Adds this worker's counts to `total`.
+            pub(crate) fn add_to(&self, total: &mut IoCounterSnapshot) {
+                $(total.$name += self.$name.load(Ordering::Relaxed);)+
+            }
+        }
+
+        impl IoCounterSnapshot {
+            /// Every counter with its name.
+            pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                [$((stringify!($name), self.$name),)+].into_iter()
+            }
+        }
+    };
+}
+
+io_counters! {
+    /// Packets and super-packets read from tunnel devices.
+    tun_reads,
+    /// Packets and super-packets written to tunnel devices.
+    tun_writes,
+    /// Send calls.
+    send_calls,
+    /// Receive calls that brought something.
+    receive_calls,
+    /// ESP packets that left.
+    packets_out,
+    /// ESP packets that came, before any check.
+    packets_in,
+    /// Trains that the kernel refused to cut and that were sent packet by packet.
+    uncut_trains,
+    /// ICMP answers to packets that were too big.
+    icmp_answers,
+    /// Inner packets that were fragmented before they were sealed.
+    fragmented,
+    /// IKE datagrams handed to the control plane.
+    control_datagrams,
+    /// Receive calls that failed.
+    receive_errors,
+    /// Reads from tunnel devices that failed.
+    tun_errors,
+}
+
+/// Adds to a counter that only its own worker writes.
+pub(crate) fn count(counter: &AtomicU64, by: u64) {
+    counter.fetch_add(by, Ordering::Relaxed);
+}

@@ -1,0 +1,145 @@
+//! ESP in UDP (RFC 3948) with segmentation offload both ways.
+
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::{AsFd, BorrowedFd};
+
+use socket2::SockAddr;
+
+use super::sys::{Outgoing, SendQueue};
+use super::{
+    RxBatch, RxMessage, Sent, SocketOptions, Train, TxScratch, Wire, options, send_queue,
+};
+
+/// A UDP socket on the NAT-T port of one local address, shared with the other workers' ones.
+#[derive(Debug)]
+pub struct UdpWire {
+    socket: UdpSocket,
+    /// The kernel cuts trains for us. Cleared for good when it turns out not to.
+    segments: bool,
+}
+
+impl UdpWire {
+    /// Opens the socket; the address need not be ours yet.
+    ///
+    /// # Errors
+    /// When the kernel refuses, such as `EADDRINUSE` when another process has the port.
+    pub fn open(local: SocketAddr, socket_options: &SocketOptions) -> io::Result<Self> {
+        let socket = options::udp_socket(local, socket_options)?;
+        if socket_options.offload.udp_gro {
+            options::enable_gro(&socket);
+        }
+        Ok(Self {
+            socket: options::into_fd(socket).into(),
+            segments: socket_options.offload.udp_segment,
+        })
+    }
+
+    /// Another handle to the same socket, for the control plane's datagrams.
+    ///
+    /// # Errors
+    /// When the process has no file descriptor left.
+    pub fn try_clone(&self) -> io::Result<UdpSocket> {
+        self.socket.try_clone()
+    }
+
+    /// Sends whole trains. Those that the kernel refuses to cut stay in `scratch.refused`.
+    fn send_trains(&mut self, scratch: &mut TxScratch, arena: &[u8], sent: &mut Sent) {
+        let mut unsupported = false;
+        let TxScratch { queue, refused } = scratch;
+        send_queue(
+            self.socket.as_fd(),
+            queue,
+            arena,
+            sent,
+            |error, message, sent| match (error.raw_os_error(), message.segment) {
+                (Some(errno @ (libc::EINVAL | libc::EIO | libc::EMSGSIZE)), Some(_)) => {
+                    unsupported |= errno == libc::EIO;
+                    sent.uncut += 1;
+                    refused.push(message.clone());
+                }
+                _ => sent.count_refusal(error, super::packets_in(message)),
+            },
+        );
+        if unsupported {
+            tracing::warn!("the kernel does not cut UDP trains here; sending packet by packet");
+            self.segments = false;
+        }
+    }
+
+    /// Sends a train packet by packet: the kernel then fragments those that are too long for
+    /// the path, which it does not do for trains.
+    fn send_pieces(
+        &self,
+        queue: &mut SendQueue,
+        arena: &[u8],
+        train: &Outgoing,
+        sent: &mut Sent,
+    ) {
+        let stride = train.segment.map_or(train.range.len(), usize::from).max(1);
+        let mut rest = train.range.clone();
+        while !rest.is_empty() {
+            while !rest.is_empty() && !queue.is_full() {
+                let end = rest.end.min(rest.start + stride);
+                queue.push(Outgoing {
+                    range: rest.start..end,
+                    to: train.to.clone(),
+                    segment: None,
+                    traffic_class: train.traffic_class,
+                });
+                rest.start = end;
+            }
+            send_queue(self.socket.as_fd(), queue, arena, sent, |error, _, sent| {
+                sent.count_refusal(error, 1);
+            });
+        }
+    }
+}
+
+impl Wire for UdpWire {
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    fn send(&mut self, scratch: &mut TxScratch, arena: &[u8], trains: &[Train]) -> Sent {
+        let mut sent = Sent::default();
+        for train in trains {
+            let is_train = train.len > train.stride;
+            let message = Outgoing {
+                range: train.start..train.start + train.len,
+                to: SockAddr::from(train.remote),
+                segment: u16::try_from(train.stride).ok().filter(|_| is_train),
+                traffic_class: train.traffic_class,
+            };
+            if is_train && !self.segments {
+                scratch.refused.push(message);
+                continue;
+            }
+            if scratch.queue.is_full() {
+                self.send_trains(scratch, arena, &mut sent);
+            }
+            scratch.queue.push(message);
+        }
+        self.send_trains(scratch, arena, &mut sent);
+        let TxScratch { queue, refused } = scratch;
+        for train in refused.drain(..) {
+            self.send_pieces(queue, arena, &train, &mut sent);
+        }
+        sent
+    }
+
+    fn receive(&mut self, batch: &mut RxBatch) -> io::Result<usize> {
+        batch.receive(self.socket.as_fd(), |start, _, incoming| {
+            Some(RxMessage {
+                start,
+                len: incoming.len,
+                stride: incoming.beside.segment.unwrap_or(incoming.len).max(1),
+                from: incoming.from?,
+                traffic_class: incoming.beside.traffic_class,
+            })
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,97 @@
+//! Trains over loopback: what one socket sends, the other receives.
+
+use super::*;
+use crate::io::OffloadPolicy;
+
+fn pair(offload: OffloadPolicy) -> (UdpWire, UdpWire, SocketAddr) {
+    let options = SocketOptions {
+        offload,
+        ..SocketOptions::default()
+    };
+    let any = "127.0.0.1:0".parse().unwrap();
+    let receiver = UdpWire::open(any, &options).unwrap();
+    let to = receiver.socket.local_addr().unwrap();
+    (UdpWire::open(any, &options).unwrap(), receiver, to)
+}
+
+/// 20 packets of 1,000 bytes and a last one of 300, each filled with its number.
+fn arena() -> Vec<u8> {
+    (0..20_300).map(|at| u8::try_from(at / 1000).unwrap()).collect()
+}
+
+fn receive_all(wire: &mut UdpWire, wanted: usize) -> (Vec<Vec<u8>>, Vec<RxMessage>) {
+    let mut batch = RxBatch::new();
+    let (mut packets, mut messages) = (Vec::new(), Vec::new());
+    for _ in 0..1000 {
+        wire.receive(&mut batch).unwrap();
+        let (received, buffer) = batch.parts();
+        for message in received {
+            let bytes = &buffer[message.start..message.start + message.len];
+            packets.extend(bytes.chunks(message.stride).map(<[u8]>::to_vec));
+            messages.push(*message);
+        }
+        if packets.len() >= wanted {
+            break;
+        }
+        std::thread::yield_now();
+    }
+    (packets, messages)
+}
+
+fn send_and_compare(offload: OffloadPolicy) -> (Sent, Vec<RxMessage>) {
+    let (mut sender, mut receiver, remote) = pair(offload);
+    let arena = arena();
+    let train = Train {
+        start: 0,
+        len: arena.len(),
+        stride: 1000,
+        remote,
+        traffic_class: 0x2a,
+    };
+    let sent = sender.send(&mut TxScratch::default(), &arena, &[train]);
+    assert_eq!(sent.packets, 21);
+    let (packets, messages) = receive_all(&mut receiver, 21);
+    let expected: Vec<Vec<u8>> = arena.chunks(1000).map(<[u8]>::to_vec).collect();
+    assert_eq!(packets, expected);
+    assert!(messages.iter().all(|message| message.traffic_class == 0x2a));
+    assert!(messages.iter().all(|m| Some(m.from) == sender.socket.local_addr().ok()));
+    (sent, messages)
+}
+
+#[test]
+fn a_train_leaves_and_arrives_in_one_call() {
+    let (sent, messages) = send_and_compare(OffloadPolicy::default());
+    assert_eq!((sent.calls, sent.uncut), (1, 0));
+    assert_eq!(messages.len(), 1, "loopback keeps the train together");
+}
+
+#[test]
+fn without_offload_the_same_packets_arrive_one_by_one() {
+    let (_, messages) = send_and_compare(OffloadPolicy {
+        udp_segment: false,
+        udp_gro: false,
+    });
+    assert_eq!(messages.len(), 21);
+}
+
+#[test]
+fn a_train_the_kernel_does_not_cut_is_sent_packet_by_packet() {
+    let (mut sender, mut receiver, remote) = pair(OffloadPolicy::default());
+    let mut arena = arena();
+    arena.resize(66_000 * 2, 7);
+    // 66,000 bytes exceed every IP packet: the first train is refused, packet by packet it goes.
+    let train = |start, stride| Train {
+        start,
+        len: 66_000,
+        stride,
+        remote,
+        traffic_class: 0,
+    };
+    let sent = sender.send(&mut TxScratch::default(), &arena, &[train(0, 6_600)]);
+    assert_eq!((sent.packets, sent.uncut), (10, 1));
+    assert_eq!(receive_all(&mut receiver, 10).0.len(), 10);
+    // A packet that no socket takes is counted by its reason, and the rest still goes.
+    let trains = [train(0, 66_000), train(66_000, 6_600)];
+    let sent = sender.send(&mut TxScratch::default(), &arena, &trains);
+    assert_eq!((sent.packets, sent.too_big), (10, 1));
+}
