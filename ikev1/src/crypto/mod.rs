@@ -22,3 +22,6 @@ pub use dh::{DhError, DiffieHellman};
 pub use hash::{HashOutput, hashes_match};
 pub use keys::{EspKeys, Phase1Keys, Phase1Transcript, Skeyid, phase1_iv};
 pub use suite::{DhGroup, HashAlgorithm, Phase1Cipher, Phase1Suite, UnknownPhase1Suite};
+
+#[cfg(test)]
+mod tests;
