@@ -1,0 +1,400 @@
+//! Pinned threads that move batches between tunnel devices and sockets.
+//!
+//! Worker `i` owns queue `i` of every tunnel device and a socket of its own on every local
+//! address; nothing on the packet path is shared but the SA table, which is read without a
+//! lock. The kernel keeps a flow on one queue and a peer on one socket, so order is kept.
+//!
+//! ```text
+//!              +------------------- worker i, one epoll ------------------+
+//!   TUN queue i|  read -> split -> SA -> seal train -> gate -> sendmmsg   | UDP socket i
+//!              |  write <- coalesce <- MSS <- open train <- recvmmsg      | ESP socket i
+//!              +----------------------------------------------------------+
+//!                 ^ commands (eventfd): tunnels and listeners come and go
+//! ```
+//!
+//! One round of the loop:
+//!
+//! ```text
+//!   wait(epoll)                        nothing to do: sleep
+//!   for each ready source: one bounded burst, so that no direction waits for the other
+//!   commands, if any
+//! ```
+//!
+//! A burst takes what is there and never waits for more.
+
+mod inbound;
+mod nat_t;
+mod outbound;
+mod outbox;
+mod thread;
+
+use core::time::Duration;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use ipsec_types::{ConnectionId, SendGate};
+use rustix::event::{EventfdFlags, eventfd};
+use vti::{MssClamp, TunQueue};
+
+use crate::io::{EspWire, IoCounterSnapshot, IoCounters, SocketOptions, UdpWire};
+use crate::table::Sad;
+use thread::{Command, Listener, Tunnel, Worker};
+
+pub use crate::io::{OffloadPolicy, OuterDf};
+pub use nat_t::{NatTSendError, NatTSender};
+
+/// How the workers run.
+#[derive(Debug, Clone)]
+pub struct DataPlaneConfig {
+    /// Threads, and queues of every tunnel device; at least 1.
+    pub workers: usize,
+    /// Bind worker `i` to the `i`-th CPU this process may use.
+    pub pin: bool,
+    /// Look for packets this long before going to sleep. Costs a CPU, saves a wake-up.
+    pub busy_poll: Duration,
+    /// UDP port of NAT traversal, normally 4500 (RFC 3948 §2).
+    pub nat_t_port: u16,
+    /// Firewall mark of outer packets.
+    pub mark: Option<u32>,
+    /// Socket buffers in bytes.
+    pub socket_buffer: usize,
+    /// "Don't fragment" of outer packets.
+    pub outer_df: OuterDf,
+    /// Segmentation offload of the sockets.
+    pub offload: OffloadPolicy,
+}
+
+impl Default for DataPlaneConfig {
+    fn default() -> Self {
+        Self {
+            workers: 1,
+            pin: true,
+            busy_poll: Duration::ZERO,
+            nat_t_port: 4500,
+            mark: None,
+            socket_buffer: 8 << 20,
+            outer_df: OuterDf::default(),
+            offload: OffloadPolicy::default(),
+        }
+    }
+}
+
+/// Takes what is not ESP. Called on worker threads: it must not block.
+pub trait ControlSink: Send + Sync {
+    /// An IKE datagram from the NAT-T port, its non-ESP marker cut off. False when there is no
+    /// room for it; it is dropped and counted then.
+    fn nat_t_datagram(&self, local: SocketAddr, remote: SocketAddr, payload: &[u8]) -> bool;
+}
+
+/// A tunnel device to serve.
+#[derive(Debug)]
+pub struct TunnelSpec {
+    /// The connection whose SAs carry its packets.
+    pub connection: ConnectionId,
+    /// One queue per worker.
+    pub queues: Vec<TunQueue>,
+    /// The largest inner packet in bytes.
+    pub mtu: u16,
+    /// What to do with the MSS of TCP SYNs.
+    pub mss: MssClamp,
+}
+
+/// Why a tunnel or listener was not added or removed.
+#[derive(Debug, thiserror::Error)]
+pub enum DataPlaneError {
+    /// Each worker needs its own queue.
+    #[error("a tunnel needs one queue per worker: {workers}, not {queues}")]
+    QueueCount {
+        /// Workers of the data plane.
+        workers: usize,
+        /// Queues of the tunnel.
+        queues: usize,
+    },
+    /// A socket could not be opened.
+    #[error("cannot open the {what} socket on {local}: {source}")]
+    Socket {
+        /// "UDP" or "ESP".
+        what: &'static str,
+        /// The local address.
+        local: IpAddr,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The same connection has a tunnel already.
+    #[error("the connection has a tunnel device already")]
+    TunnelExists,
+    /// There is no such tunnel.
+    #[error("the connection has no tunnel device")]
+    NoSuchTunnel,
+    /// There is no such listener.
+    #[error("no listener on {0}")]
+    NoSuchListener(IpAddr),
+    /// A worker thread has ended; this is a bug, and the process should be restarted.
+    #[error("worker {0} does not run any more")]
+    WorkerGone(usize),
+}
+
+/// The running workers. Dropping it stops them; tunnel devices vanish with their queues.
+#[derive(Debug)]
+pub struct DataPlane {
+    config: DataPlaneConfig,
+    workers: Vec<Handle>,
+    counters: Vec<Arc<IoCounters>>,
+    sender: NatTSender,
+    /// What there is, for errors that name it.
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    tunnels: Vec<ConnectionId>,
+    listeners: Vec<IpAddr>,
+}
+
+#[derive(Debug)]
+struct Handle {
+    commands: Sender<Command>,
+    wake: Arc<OwnedFd>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// No command takes longer than one burst; this is for a machine that stands still.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+impl DataPlane {
+    /// Starts the workers; they have nothing to do yet.
+    ///
+    /// # Errors
+    /// When the kernel gives no thread, epoll or eventfd.
+    pub fn start(
+        config: DataPlaneConfig,
+        gate: &Arc<SendGate>,
+        sad: &Arc<Sad>,
+        sink: &Arc<dyn ControlSink>,
+    ) -> io::Result<Self> {
+        let cpus = if config.pin {
+            thread::allowed_cpus()
+        } else {
+            Vec::new()
+        };
+        let mut plane = Self {
+            sender: NatTSender::new(Arc::clone(gate)),
+            workers: Vec::with_capacity(config.workers),
+            counters: Vec::with_capacity(config.workers),
+            config,
+            known: Mutex::default(),
+        };
+        for number in 0..plane.config.workers.max(1) {
+            let wake = Arc::new(eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?);
+            let (commands, inbox) = channel();
+            let counters = Arc::new(IoCounters::default());
+            let setup = thread::Setup {
+                busy_poll: plane.config.busy_poll,
+                cpu: cpus.get(number % cpus.len().max(1)).copied(),
+                gate: Arc::clone(gate),
+                sink: Arc::clone(sink),
+                counters: Arc::clone(&counters),
+                pipeline: sad.pipeline(number),
+                wake: Arc::clone(&wake),
+                inbox,
+            };
+            let thread = std::thread::Builder::new()
+                .name(format!("vipsec-w{number}"))
+                .spawn(move || Worker::run(setup))?;
+            plane.counters.push(counters);
+            plane.workers.push(Handle {
+                commands,
+                wake,
+                thread: Some(thread),
+            });
+        }
+        Ok(plane)
+    }
+
+    /// Serves a tunnel device; the workers own its queues when this returns.
+    ///
+    /// # Errors
+    /// [`DataPlaneError`]; then no worker serves it, and the device is gone.
+    pub fn add_tunnel(&self, spec: TunnelSpec) -> Result<(), DataPlaneError> {
+        let (workers, queues) = (self.workers.len(), spec.queues.len());
+        if workers != queues {
+            return Err(DataPlaneError::QueueCount { workers, queues });
+        }
+        let mut known = self.known();
+        if known.tunnels.contains(&spec.connection) {
+            return Err(DataPlaneError::TunnelExists);
+        }
+        let mss = spec.mss.resolve(spec.mtu);
+        let mut queues = spec.queues.into_iter();
+        self.all(|_, done| {
+            let queue = queues.next()?;
+            let tunnel = Box::new(Tunnel::new(spec.connection, queue, spec.mtu, mss));
+            Some(Command::AddTunnel(tunnel, done))
+        })?;
+        known.tunnels.push(spec.connection);
+        Ok(())
+    }
+
+    /// Stops serving a tunnel device; its queues are closed when this returns, so a device
+    /// that nobody else holds is gone.
+    ///
+    /// # Errors
+    /// [`DataPlaneError::NoSuchTunnel`], [`DataPlaneError::WorkerGone`].
+    pub fn remove_tunnel(&self, connection: ConnectionId) -> Result<(), DataPlaneError> {
+        let mut known = self.known();
+        if !known.tunnels.contains(&connection) {
+            return Err(DataPlaneError::NoSuchTunnel);
+        }
+        self.all(|_, done| Some(Command::RemoveTunnel(connection, done)))?;
+        known.tunnels.retain(|other| *other != connection);
+        Ok(())
+    }
+
+    /// Sends from and receives on a local address: UDP on the NAT-T port, and protocol 50. The
+    /// sockets belong to the network namespace of the calling thread, and the address need not
+    /// be on this machine yet. A second call for the same address changes nothing.
+    ///
+    /// # Errors
+    /// [`DataPlaneError`]; then no worker listens there.
+    pub fn add_listener(&self, local: IpAddr) -> Result<(), DataPlaneError> {
+        let mut known = self.known();
+        if known.listeners.contains(&local) {
+            return Ok(());
+        }
+        let options = SocketOptions {
+            mark: self.config.mark,
+            buffer: self.config.socket_buffer,
+            outer_df: self.config.outer_df,
+            offload: self.config.offload,
+        };
+        let nat_t = SocketAddr::new(local, self.config.nat_t_port);
+        let failed = |what| {
+            move |source| DataPlaneError::Socket {
+                what,
+                local,
+                source,
+            }
+        };
+        let workers = u32::try_from(self.workers.len()).unwrap_or(u32::MAX);
+        let mut listeners = Vec::with_capacity(self.workers.len());
+        for number in 0..workers {
+            let udp = UdpWire::open(nat_t, &options).map_err(failed("UDP"))?;
+            let esp = EspWire::open(local, (number, workers), &options).map_err(failed("ESP"))?;
+            if number == 0 {
+                let socket = udp.try_clone().map_err(failed("UDP"))?;
+                self.sender.add(nat_t, socket);
+            }
+            listeners.push(Listener::new(nat_t, udp, esp));
+        }
+        let mut listeners = listeners.into_iter();
+        self.all(|_, done| Some(Command::AddListener(Box::new(listeners.next()?), done)))?;
+        known.listeners.push(local);
+        Ok(())
+    }
+
+    /// Closes the sockets of a local address.
+    ///
+    /// # Errors
+    /// [`DataPlaneError::NoSuchListener`], [`DataPlaneError::WorkerGone`].
+    pub fn remove_listener(&self, local: IpAddr) -> Result<(), DataPlaneError> {
+        let mut known = self.known();
+        if !known.listeners.contains(&local) {
+            return Err(DataPlaneError::NoSuchListener(local));
+        }
+        self.sender
+            .remove(SocketAddr::new(local, self.config.nat_t_port));
+        self.all(|_, done| Some(Command::RemoveListener(local, done)))?;
+        known.listeners.retain(|other| *other != local);
+        Ok(())
+    }
+
+    /// Sends the control plane's datagrams from the NAT-T port.
+    #[must_use]
+    pub fn nat_t_sender(&self) -> NatTSender {
+        self.sender.clone()
+    }
+
+    /// What all workers have done. Drops are counted in [`Sad::counters`].
+    #[must_use]
+    pub fn counters(&self) -> IoCounterSnapshot {
+        let mut total = IoCounterSnapshot::default();
+        for counters in &self.counters {
+            counters.add_to(&mut total);
+        }
+        total
+    }
+
+    /// The first worker whose thread has ended, which none does by itself.
+    #[must_use]
+    pub fn failed_worker(&self) -> Option<usize> {
+        self.workers.iter().position(|worker| {
+            worker
+                .thread
+                .as_ref()
+                .is_none_or(|thread| thread.is_finished())
+        })
+    }
+
+    /// Stops the workers after their current burst and waits for them.
+    pub fn stop(self) {
+        drop(self);
+    }
+
+    /// Gives every worker its command and waits until all have carried it out.
+    fn all(
+        &self,
+        mut command: impl FnMut(usize, Sender<()>) -> Option<Command>,
+    ) -> Result<(), DataPlaneError> {
+        let mut answers: Vec<Receiver<()>> = Vec::with_capacity(self.workers.len());
+        for (number, worker) in self.workers.iter().enumerate() {
+            let (done, answer) = channel();
+            let Some(command) = command(number, done) else {
+                continue;
+            };
+            let sent = worker.commands.send(command);
+            sent.map_err(|_| DataPlaneError::WorkerGone(number))?;
+            worker.wake();
+            answers.push(answer);
+        }
+        for (number, answer) in answers.into_iter().enumerate() {
+            answer
+                .recv_timeout(PATIENCE)
+                .map_err(|_| DataPlaneError::WorkerGone(number))?;
+        }
+        Ok(())
+    }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, Known> {
+        // Lists of plain values are usable after a panic elsewhere.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for DataPlane {
+    fn drop(&mut self) {
+        for worker in &self.workers {
+            // An error means that the thread has ended, which is what we want.
+            let _ended = worker.commands.send(Command::Stop);
+            worker.wake();
+        }
+        for (number, worker) in self.workers.iter_mut().enumerate() {
+            let Some(thread) = worker.thread.take() else {
+                continue;
+            };
+            if thread.join().is_err() {
+                tracing::error!(worker = number, "a data-plane worker had panicked");
+            }
+        }
+    }
+}
+
+impl Handle {
+    fn wake(&self) {
+        // It fails only when the counter is full, and then the worker is awake.
+        let _written = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
+    }
+}

@@ -1,0 +1,167 @@
+//! Where outbound packets are laid out, sealed and lined up as trains.
+
+use core::ops::Range;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use ipsec_types::Encapsulation;
+
+use crate::io::{MAX_TRAIN_BYTES, MAX_TRAIN_PACKETS, Train};
+use crate::packet::SealSlot;
+use crate::pipeline::Pipeline;
+use crate::sa::{Endpoints, OutboundSa};
+
+/// Room for two super-packets with their ESP framing and a bit more: with the read buffer it
+/// stays within a second-level cache.
+const ARENA: usize = 208 * 1024;
+
+/// Packets between two flushes.
+const SLOTS: usize = 512;
+
+/// A train that is sealed and waits to be sent, and the socket it leaves by.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ready {
+    pub(super) train: Train,
+    pub(super) local: SocketAddr,
+    pub(super) encapsulation: Encapsulation,
+}
+
+/// A train that still grows: slots of equal sealed length.
+#[derive(Debug)]
+struct Growing {
+    slots: Range<usize>,
+    stride: usize,
+    bytes: usize,
+    traffic_class: u8,
+    /// Its last packet was shorter.
+    closed: bool,
+}
+
+/// Packets of a burst on their way out.
+#[derive(Debug)]
+pub(super) struct Outbox {
+    arena: Box<[u8]>,
+    cursor: usize,
+    sa: Option<(Arc<OutboundSa>, Endpoints)>,
+    slots: Vec<SealSlot>,
+    growing: Vec<Growing>,
+    ready: Vec<Ready>,
+}
+
+impl Outbox {
+    pub(super) fn new() -> Self {
+        Self {
+            arena: vec![0; ARENA].into_boxed_slice(),
+            cursor: 0,
+            sa: None,
+            slots: Vec::with_capacity(SLOTS),
+            growing: Vec::with_capacity(SLOTS),
+            ready: Vec::with_capacity(SLOTS),
+        }
+    }
+
+    /// Bytes laid out since the last [`Outbox::clear`].
+    pub(super) const fn used(&self) -> usize {
+        self.cursor
+    }
+
+    /// The packets that follow leave by this SA; those before are sealed first if they left by
+    /// another.
+    pub(super) fn use_sa(&mut self, sa: Arc<OutboundSa>, pipeline: &mut Pipeline) {
+        let same = self
+            .sa
+            .as_ref()
+            .is_some_and(|(current, _)| Arc::ptr_eq(current, &sa));
+        if !same {
+            self.seal(pipeline);
+            let endpoints = sa.endpoints();
+            self.sa = Some((sa, endpoints));
+        }
+    }
+
+    /// Room for an inner packet of `len` bytes: the slice to write it into. `None` when there
+    /// is no room before the next [`Outbox::clear`].
+    pub(super) fn reserve(&mut self, len: usize, traffic_class: u8) -> Option<&mut [u8]> {
+        let (sa, _) = self.sa.as_ref()?;
+        let (header, sealed) = (sa.header_len(), sa.sealed_len(len));
+        if self.slots.len() == SLOTS || self.cursor + sealed > self.arena.len() {
+            return None;
+        }
+        let start = self.cursor + header;
+        let slot = self.slots.len();
+        self.slots.push(SealSlot::new(start, len));
+        self.cursor += sealed;
+        match self.growing.last_mut() {
+            Some(train) if train.takes(sealed, traffic_class) => {
+                train.slots.end = slot + 1;
+                train.bytes += sealed;
+                train.closed = sealed < train.stride;
+            }
+            _ => self.growing.push(Growing {
+                slots: slot..slot + 1,
+                stride: sealed,
+                bytes: sealed,
+                traffic_class,
+                closed: false,
+            }),
+        }
+        self.arena.get_mut(start..start + len)
+    }
+
+    /// Seals what was laid out and lines it up for sending.
+    pub(super) fn seal(&mut self, pipeline: &mut Pipeline) {
+        let Some((sa, endpoints)) = self.sa.as_ref() else {
+            return;
+        };
+        if self.slots.is_empty() {
+            return;
+        }
+        pipeline.seal_train(sa, &mut self.arena, &mut self.slots);
+        for train in &self.growing {
+            let slots = self.slots.get(train.slots.clone()).unwrap_or_default();
+            // Refusals are the tail of a run that met its ceiling; they are counted already.
+            let mut sealed = slots.iter().map_while(|slot| slot.result.as_ref().ok());
+            let Some(first) = sealed.next() else {
+                continue;
+            };
+            let end = sealed.last().unwrap_or(first).end;
+            self.ready.push(Ready {
+                train: Train {
+                    start: first.start,
+                    len: end - first.start,
+                    stride: train.stride,
+                    remote: endpoints.remote,
+                    traffic_class: train.traffic_class,
+                },
+                local: endpoints.local,
+                encapsulation: endpoints.encapsulation,
+            });
+        }
+        self.slots.clear();
+        self.growing.clear();
+    }
+
+    /// What waits to be sent, and where it lies.
+    pub(super) fn ready(&self) -> (&[Ready], &[u8]) {
+        (&self.ready, &self.arena)
+    }
+
+    /// Forgets everything; the next burst begins at the front of the arena.
+    pub(super) fn clear(&mut self) {
+        self.ready.clear();
+        self.slots.clear();
+        self.growing.clear();
+        self.sa = None;
+        self.cursor = 0;
+    }
+}
+
+impl Growing {
+    fn takes(&self, sealed: usize, traffic_class: u8) -> bool {
+        !self.closed
+            && sealed <= self.stride
+            && self.traffic_class == traffic_class
+            && self.slots.len() < MAX_TRAIN_PACKETS
+            && self.bytes + sealed <= MAX_TRAIN_BYTES
+    }
+}
