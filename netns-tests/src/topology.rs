@@ -125,15 +125,21 @@ impl BehindNat {
         gw_b.address("wan", &format!("{B_WAN}/24"))?;
         gw_a.route("default", v4(192, 168, 7, 1))?;
         let forward = if port_mapping {
-            "chain in { type nat hook prerouting priority dstnat;
-                 iifname outside udp dport { 500, 4500 } dnat to 192.168.7.2; }"
+            format!("iifname inside accept\n udp dport {{ 500, 4500 }} dnat to {A_HIDDEN}")
         } else {
-            ""
+            String::new()
         };
         let rules = format!(
-            "table ip hide {{ {forward}
-             chain out {{ type nat hook postrouting priority srcnat;
-                 oifname outside masquerade; }} }}"
+            "table ip hide {{
+                chain in {{
+                    type nat hook prerouting priority dstnat
+                    {forward}
+                }}
+                chain out {{
+                    type nat hook postrouting priority srcnat
+                    oifname outside masquerade
+                }}
+            }}"
         );
         let file = nat.write("nat.nft", &rules)?;
         nat.run(&format!("nft -f {}", file.display()))?;

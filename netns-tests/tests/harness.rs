@@ -7,8 +7,11 @@ use netns_tests::lab::{Bridge, wait_for};
 use netns_tests::need::{PING, TCPDUMP, TSHARK};
 use netns_tests::peer::{StrongSwan, swan};
 use netns_tests::probe::{Amount, Bulk, Capture, Numbered, Ping, Tshark};
-use netns_tests::topology::{A_NET, A_WAN, B_NET, B_WAN, HOST_B};
-use netns_tests::{Lab, Need, TwoSites, scenario};
+use netns_tests::topology::{
+    A_HIDDEN, A_NET, A_NET6, A_WAN, B_NET, B_NET6, B_WAN, HOST_A, HOST_B, HOST_B6, NAT_WAN,
+};
+use netns_tests::tunnel::{expect_ping, expect_pings};
+use netns_tests::{BehindNat, Lab, Need, TwoSites, need, scenario};
 
 /// Without a tunnel the sites do not reach each other: a ping that arrives in another
 /// scenario can only have come through its tunnel.
@@ -149,6 +152,70 @@ fn strongswan_to_strongswan() {
             let children = right.installed()?;
             Ok((children[0].bytes_in > 5_000_000).then_some(()))
         })?;
+        Ok(())
+    });
+}
+
+/// Everything else that a scenario asks of strongSwan, asked of two of them: a scenario that
+/// fails then fails because of us.
+#[test]
+fn strongswan_does_what_scenarios_ask_of_it() {
+    scenario(&[PING, Need::Tun, Need::StrongSwan], || {
+        for (left, right, target) in [
+            (A_NET6, B_NET6, HOST_B6.parse()?),
+            ("0.0.0.0/0", "0.0.0.0/0", HOST_B),
+        ] {
+            let sites = TwoSites::new(&Lab::new()?)?;
+            let a = swan::Connection::new(A_WAN, B_WAN, left, right);
+            let b = swan::Connection::new(B_WAN, A_WAN, right, left);
+            let a = StrongSwan::default().start(&sites.gw_a, &[a])?;
+            let _b = StrongSwan::default().start(&sites.gw_b, &[b])?;
+            a.initiate("net")?;
+            expect_ping(&sites.host_a, target)?;
+        }
+        let sites = TwoSites::new(&Lab::new()?)?;
+        let azure = |local, remote| swan::Connection::azure(local, remote);
+        let a = StrongSwan::default().start(&sites.gw_a, &[azure(A_WAN, B_WAN)])?;
+        let b = StrongSwan::default().start(&sites.gw_b, &[azure(B_WAN, A_WAN)])?;
+        a.initiate("net")?;
+        expect_pings(&sites)?;
+        a.rekey_child("net")?;
+        a.reauthenticate("site")?;
+        expect_pings(&sites)?;
+        a.terminate("site")?;
+        b.wait_installed(0, Duration::from_secs(5))?;
+        Ok(())
+    });
+}
+
+/// The same through a NAT, with identities that are names.
+#[test]
+fn strongswan_to_strongswan_through_a_nat() {
+    scenario(&[PING, need::NFT, Need::Tun, Need::StrongSwan], || {
+        let a = swan::Connection {
+            local_id: "a.example".to_owned(),
+            remote_id: "b.example".to_owned(),
+            encap: false,
+            ..swan::Connection::new(A_HIDDEN, B_WAN, A_NET, B_NET)
+        };
+        let b = swan::Connection {
+            local_id: "b.example".to_owned(),
+            remote_id: "a.example".to_owned(),
+            encap: false,
+            ..swan::Connection::new(B_WAN, NAT_WAN, B_NET, A_NET)
+        };
+        for port_mapping in [false, true] {
+            let net = BehindNat::new(&Lab::new()?, port_mapping)?;
+            let left = StrongSwan::default().start(&net.gw_a, std::slice::from_ref(&a))?;
+            let right = StrongSwan::default().start(&net.gw_b, std::slice::from_ref(&b))?;
+            if port_mapping {
+                right.initiate("net")?;
+            } else {
+                left.initiate("net")?;
+            }
+            expect_ping(&net.host_a, HOST_B)?;
+            expect_ping(&net.host_b, HOST_A)?;
+        }
         Ok(())
     });
 }

@@ -3,12 +3,15 @@
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::Path;
+use std::time::Duration;
 
 use crate::LabError;
 
 /// An IPv4 packet as it crossed an Ethernet device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IpPacket {
+    /// When it was seen, since the epoch, by the microsecond.
+    pub at: Duration,
     /// Source address.
     pub source: Ipv4Addr,
     /// Destination address.
@@ -37,6 +40,9 @@ const RECORD_HEADER: usize = 16;
 const ETHERNET_HEADER: usize = 14;
 const ETHERTYPE_IPV4: [u8; 2] = [0x08, 0x00];
 const UDP: u8 = 17;
+const ISAKMP_EXCHANGE: usize = 18;
+const MAIN_MODE: u8 = 2;
+const QUICK_MODE: u8 = 32;
 
 /// All whole IPv4 packets in a file that `tcpdump` wrote on this machine.
 ///
@@ -46,8 +52,8 @@ pub fn ipv4_packets(file: &Path) -> Result<Vec<IpPacket>, LabError> {
     let bytes = fs::read(file).map_err(LabError::at(format!("read {}", file.display())))?;
     let mut rest = bytes.get(FILE_HEADER..).unwrap_or_default();
     let mut packets = Vec::new();
-    while let Some((frame, next)) = record(rest) {
-        packets.extend(ipv4(frame));
+    while let Some((at, frame, next)) = record(rest) {
+        packets.extend(ipv4(at, frame));
         rest = next;
     }
     Ok(packets)
@@ -69,14 +75,41 @@ impl IpPacket {
     }
 }
 
-/// One frame, and what follows it; `None` at the end or at a half-written record.
-fn record(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let length: [u8; 4] = bytes.get(8..12)?.try_into().ok()?;
-    let length = usize::try_from(u32::from_ne_bytes(length)).ok()?;
-    bytes.get(RECORD_HEADER..)?.split_at_checked(length)
+/// When, one frame, and what follows it; `None` at the end or at a half-written record.
+fn record(bytes: &[u8]) -> Option<(Duration, &[u8], &[u8])> {
+    let field = |at: usize| -> Option<u32> {
+        let four: [u8; 4] = bytes.get(at..at + 4)?.try_into().ok()?;
+        Some(u32::from_ne_bytes(four))
+    };
+    let seconds = Duration::from_secs(field(0)?.into());
+    let at = seconds + Duration::from_micros(field(4)?.into());
+    let length = usize::try_from(field(8)?).ok()?;
+    let (frame, next) = bytes.get(RECORD_HEADER..)?.split_at_checked(length)?;
+    Some((at, frame, next))
 }
 
-fn ipv4(frame: &[u8]) -> Option<IpPacket> {
+/// How long one negotiation took on the wire: from the first message of phase 1 to the third
+/// of quick mode. `None` when the packets hold no complete one.
+#[must_use]
+pub fn negotiation_time(packets: &[IpPacket]) -> Option<Duration> {
+    let messages = packets.iter().filter_map(|packet| {
+        let payload = packet.udp()?.payload;
+        // On port 4500 four zero bytes stand before the ISAKMP header (RFC 3948).
+        let header = payload.strip_prefix(&[0; 4]).unwrap_or(&payload);
+        Some((packet.at, *header.get(ISAKMP_EXCHANGE)?))
+    });
+    let messages: Vec<_> = messages.collect();
+    let (start, _) = messages
+        .iter()
+        .find(|(_, exchange)| *exchange == MAIN_MODE)?;
+    let quick = messages
+        .iter()
+        .filter(|(_, exchange)| *exchange == QUICK_MODE);
+    let (end, _) = quick.clone().nth(2)?;
+    end.checked_sub(*start)
+}
+
+fn ipv4(at: Duration, frame: &[u8]) -> Option<IpPacket> {
     if frame.get(12..14)? != ETHERTYPE_IPV4 {
         return None;
     }
@@ -88,6 +121,7 @@ fn ipv4(frame: &[u8]) -> Option<IpPacket> {
         Some(octets.into())
     };
     Some(IpPacket {
+        at,
         source: address(12)?,
         destination: address(16)?,
         protocol: *packet.get(9)?,
@@ -113,7 +147,7 @@ mod tests {
         ]);
         frame.extend([0x01, 0xf4, 0x11, 0x94, 0, 10, 0, 0, 0xab, 0xcd]);
         frame.extend([0; 16]); // Ethernet padding is not payload
-        let datagram = ipv4(&frame).unwrap().udp().unwrap();
+        let datagram = ipv4(Duration::ZERO, &frame).unwrap().udp().unwrap();
         assert_eq!(
             (datagram.source_port, datagram.destination_port),
             (500, 4500)
