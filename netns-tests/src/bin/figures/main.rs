@@ -5,7 +5,7 @@
 //! the first message of main mode to the third of quick mode; CPU time is that of both
 //! gateway processes.
 //!
-//! `figures [--rounds N] [--seconds S] [--json FILE]`
+//! `figures [--rounds N] [--seconds S] [--pairs WORD] [--json FILE]`
 
 mod pairing;
 
@@ -38,6 +38,8 @@ enum Wan {
 struct Options {
     rounds: usize,
     time: Duration,
+    /// Only pairs whose name contains it.
+    pairs: String,
     json: Option<String>,
 }
 
@@ -63,6 +65,7 @@ impl Options {
         let mut options = Self {
             rounds: 15,
             time: Duration::from_secs(4),
+            pairs: String::new(),
             json: None,
         };
         let mut words = env::args().skip(1);
@@ -73,11 +76,17 @@ impl Options {
             match word.as_str() {
                 "--rounds" => options.rounds = value.parse()?,
                 "--seconds" => options.time = Duration::from_secs_f64(value.parse()?),
+                "--pairs" => options.pairs = value,
                 "--json" => options.json = Some(value),
                 _ => return Err(format!("unknown option {word}").into()),
             }
         }
         Ok(options)
+    }
+
+    fn pairings(&self) -> impl Iterator<Item = Pairing> {
+        let chosen = |pairing: &Pairing| pairing.name().contains(&self.pairs);
+        Pairing::ALL.into_iter().filter(chosen)
     }
 }
 
@@ -93,7 +102,7 @@ fn negotiation(options: &Options) -> Result<Vec<Value>, Box<dyn Error>> {
     );
     let mut rows = Vec::new();
     let mut yardstick = None;
-    for pairing in Pairing::ALL {
+    for pairing in options.pairings() {
         let mut times = Vec::new();
         let sites = TwoSites::new(&Lab::new()?)?;
         let running = pairing.start(&sites, "aes256gcm16")?;
@@ -135,7 +144,7 @@ fn bulk(options: &Options) -> Result<Vec<Value>, Box<dyn Error>> {
             "", "Gbit/s", "CPU-s/GB", "speed", "CPU"
         );
         let mut yardstick = None;
-        for pairing in Pairing::ALL {
+        for pairing in options.pairings() {
             if pairing == Pairing::SwanToOurs {
                 continue; // a single stream meets the same two gateways as the other way round
             }

@@ -24,7 +24,7 @@ const READY: Duration = Duration::from_secs(15);
 pub struct StrongSwan {
     /// Further lines of the `charon` section of strongswan.conf.
     pub extra: String,
-    /// Log level of the IKE and configuration subsystems: 1 is audit, 2 shows messages.
+    /// Log level of IKE and of child SAs: 1 tells events, 2 tells decisions.
     pub log_level: u8,
 }
 
@@ -136,7 +136,6 @@ impl StrongSwan {
             flush_line = yes
             default = 1
             ike = {level}
-            cfg = {level}
             chd = {level}
         }}
     }}
