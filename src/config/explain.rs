@@ -1,0 +1,95 @@
+//! Where every setting of a connection came from, and the revision that follows from them.
+
+use std::fmt;
+
+use sha2::{Digest, Sha256};
+
+use super::profile::Profile;
+use super::resolved::Revision;
+use crate::palette::{Palette, Tone};
+
+/// Why a setting has its value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// This line of the file says so.
+    Line(usize),
+    /// The connection's profile says so.
+    Profile(Profile),
+    /// Nothing says otherwise.
+    Default,
+    /// It follows from another setting.
+    From(&'static str),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Line(line) => write!(f, "line {line}"),
+            Self::Profile(profile) => write!(f, "profile {profile}"),
+            Self::Default => f.write_str("default"),
+            Self::From(what) => write!(f, "from {what}"),
+        }
+    }
+}
+
+/// One setting of a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Setting {
+    /// Its key below `[[connection]]`, such as `phase1.lifetime`.
+    pub key: &'static str,
+    /// Its value as a file would say it.
+    pub value: String,
+    /// Why it has that value.
+    pub origin: Origin,
+}
+
+/// Every setting of one connection.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Explanation {
+    /// In the order of the reference page.
+    pub settings: Vec<Setting>,
+}
+
+impl Explanation {
+    /// A table: key, value, origin; one setting per line, in the form that a file would have.
+    #[must_use]
+    pub fn render(&self, palette: Palette) -> String {
+        let width = |text: fn(&Setting) -> usize| self.settings.iter().map(text).max().unwrap_or(0);
+        let keys = width(|setting| setting.key.len());
+        let values = width(|setting| setting.value.chars().count()).min(60);
+        let lines: Vec<String> = self
+            .settings
+            .iter()
+            .map(|setting| {
+                let origin = palette.paint(Tone::Dim, &format!("# {}", setting.origin));
+                let (key, value) = (setting.key, &setting.value);
+                format!("  {key:<keys$} = {value:<values$}  {origin}")
+            })
+            .collect();
+        lines.join("\n")
+    }
+}
+
+/// Settings that may differ between two nodes which do the same.
+const NODE_LOCAL: [&str; 1] = ["psk_file"];
+
+/// The digest over all connections. Each part is preceded by its length, so that no two
+/// configurations run together into the same bytes.
+pub(super) fn revision(explanations: &[Explanation]) -> Revision {
+    let mut hash = Sha256::new();
+    let mut part = |text: &str| {
+        hash.update((text.len() as u64).to_be_bytes());
+        hash.update(text.as_bytes());
+    };
+    part("vipsec configuration 1");
+    for explanation in explanations {
+        part("connection");
+        for setting in &explanation.settings {
+            if !NODE_LOCAL.contains(&setting.key) {
+                part(setting.key);
+                part(&setting.value);
+            }
+        }
+    }
+    Revision(hash.finalize().into())
+}

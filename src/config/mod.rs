@@ -1,0 +1,114 @@
+//! The configuration file: read once, resolved once, and never half applied (invariant I9).
+//!
+//! ```text
+//!   vipsec.toml --toml--> tree with spans --raw.rs--> every key a Field --resolve/--> ResolvedConfig
+//!                              |                          |                  |
+//!                              +--------- findings -------+------------------+----> ConfigErrors
+//! ```
+//!
+//! Nobody but this module sees a raw value. A wrong value is never replaced by a default:
+//! it is a [`Problem`] with file, line, column, what was expected and what to do, and all
+//! problems of a file come at once. [`load`] is used by `check`, at start and at reload, so
+//! the three cannot disagree.
+
+mod document;
+mod explain;
+mod fault;
+mod files;
+mod problem;
+mod profile;
+mod raw;
+mod resolve;
+mod resolved;
+mod secret;
+mod source;
+mod suggest;
+#[cfg(test)]
+mod tests;
+mod value;
+
+use std::path::Path;
+
+use toml::de::DeTable;
+
+use document::Section;
+use fault::Fault;
+use problem::Findings;
+use source::Source;
+
+pub use explain::{Explanation, Origin, Setting};
+pub use files::{Files, RealFiles, SecretFile};
+pub use problem::{ConfigErrors, Problem, Severity};
+pub use profile::Profile;
+pub use resolved::{
+    ConnectionKind, Gateway, Mss, PairConfig, ResolvedConfig, ResolvedConnection, Revision,
+    VtiConfig,
+};
+
+/// Where the configuration is unless the command line says otherwise.
+pub const DEFAULT_PATH: &str = "/etc/vipsec/vipsec.toml";
+
+/// Where the control socket is unless the configuration says otherwise.
+pub const DEFAULT_CONTROL_SOCKET: &str = "/run/vipsec/vipsec.sock";
+
+/// Reads and resolves the file at `path` and the key files that it names.
+///
+/// # Errors
+/// [`ConfigErrors`] with everything that is wrong.
+pub fn load(path: &Path) -> Result<ResolvedConfig, ConfigErrors> {
+    load_with(path, &RealFiles)
+}
+
+/// [`load`] on a machine of the caller's choice.
+///
+/// # Errors
+/// [`ConfigErrors`] with everything that is wrong.
+pub fn load_with(path: &Path, files: &dyn Files) -> Result<ResolvedConfig, ConfigErrors> {
+    let text = match files.read_config(path) {
+        Ok(text) => text,
+        Err(error) => {
+            let fault = if error.kind() == std::io::ErrorKind::FileTooLarge {
+                Fault::FileTooLarge {
+                    limit: files::MAX_CONFIG_BYTES,
+                }
+            } else {
+                Fault::FileUnreadable {
+                    reason: secret::plain_reason(&error),
+                }
+            };
+            let mut findings = Findings::default();
+            findings.add_without_place(fault);
+            let source = Source::new(path, String::new());
+            return Err(ConfigErrors::new(findings.into_problems(&source)));
+        }
+    };
+    let source = Source::new(path, text);
+    let mut findings = Findings::default();
+    let resolved = parse(&source, &mut findings)
+        .and_then(|raw| resolve::resolve(&raw, &source, files, &mut findings));
+    let problems = findings.into_problems(&source);
+    match resolved {
+        Some(mut config) => {
+            config.warnings = problems;
+            Ok(config)
+        }
+        None => Err(ConfigErrors::new(problems)),
+    }
+}
+
+/// The raw file; `None` when it is not TOML, because what the parser made of the rest would
+/// only give rise to more faults.
+fn parse(source: &Source, findings: &mut Findings) -> Option<raw::RawFile> {
+    let (table, errors) = DeTable::parse_recoverable(source.text());
+    for error in &errors {
+        let message = error.message().lines().next().unwrap_or("").to_owned();
+        let end = source.text().len();
+        let span = error.span().unwrap_or(end..end);
+        findings.add(&span, Fault::Syntax { message });
+    }
+    if !errors.is_empty() {
+        return None;
+    }
+    let span = table.span();
+    Some(raw::RawFile::read(table.get_ref(), &span, findings))
+}

@@ -1,0 +1,74 @@
+//! `[gateway]`: the daemon itself.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::Context;
+use super::draft::{duration, number};
+use crate::config::DEFAULT_CONTROL_SOCKET;
+use crate::config::document::Field;
+use crate::config::fault::Fault;
+use crate::config::raw::RawGateway;
+use crate::config::resolved::Gateway;
+use crate::config::value::refuse_name;
+use crate::logging;
+
+/// More threads than any machine has cores for.
+const MAX_WORKERS: i64 = 256;
+
+/// A Unix socket address has room for 107 bytes and a NUL.
+const MAX_SOCKET_PATH: usize = 107;
+
+pub(super) fn resolve(raw: &RawGateway, context: &mut Context<'_>) -> Option<Gateway> {
+    let files = context.files;
+    let findings = &mut *context.findings;
+    let name = raw.name.understand(findings, |name| match refuse_name(name) {
+        None => Ok(name.clone()),
+        Some(reason) => Err(Fault::BadName {
+            key: "name",
+            found: name.clone(),
+            reason,
+        }),
+    });
+    let workers = number(&raw.workers, "workers", 1..=MAX_WORKERS, findings);
+    let most = Duration::from_millis(10);
+    let busy_poll = duration(&raw.busy_poll, "busy_poll", Duration::ZERO..=most, findings);
+    let mark = number(&raw.firewall_mark, "firewall_mark", 1..=i64::from(u32::MAX), findings);
+    let socket = raw.control_socket.understand(findings, |path| {
+        if path.starts_with('/') && path.len() <= MAX_SOCKET_PATH {
+            return Ok(PathBuf::from(path));
+        }
+        Err(Fault::Malformed {
+            key: "control_socket".to_owned(),
+            found: path.clone(),
+            expected: "an absolute path of at most 107 bytes",
+            help: None,
+        })
+    });
+    let log = raw.log.understand(findings, |directives| {
+        logging::check_directives(directives).map_err(|_| Fault::Malformed {
+            key: "log".to_owned(),
+            found: directives.clone(),
+            expected: "error, warn, info, debug or trace, also by room: \"info,ikev1=debug\"",
+            help: None,
+        })?;
+        Ok(directives.clone())
+    });
+    Some(Gateway {
+        name: value(name, || files.host_name())?,
+        workers: value(workers, || files.cores().max(1))?,
+        pin_workers: value(raw.pin_workers.clone(), || true)?,
+        busy_poll: value(busy_poll, || Duration::ZERO)?,
+        firewall_mark: value(mark.some(), || None)?,
+        control_socket: value(socket, || PathBuf::from(DEFAULT_CONTROL_SOCKET))?,
+        log: value(log, || "info".to_owned())?,
+    })
+}
+
+fn value<T>(field: Field<T>, fallback: impl FnOnce() -> T) -> Option<T> {
+    match field {
+        Field::Given(given) => Some(given.into_inner()),
+        Field::Missing => Some(fallback()),
+        Field::Invalid => None,
+    }
+}

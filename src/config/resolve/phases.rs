@@ -1,0 +1,459 @@
+//! Both phases of a connection, and what keeps their SAs alive.
+
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+use std::time::Duration;
+
+use ikev1::config::{
+    DpdAction, DpdPolicy, Phase1Policy, Phase2Policy, RekeyPolicy, RetransmitPolicy,
+};
+use ikev1::{Phase1Suite, Phase2Proposal};
+use toml::Spanned;
+
+use super::proposal::{Proposal, weakness};
+use super::draft::{Draft, duration, number, one_of, quoted_list, word_for};
+use super::section;
+use crate::config::document::{Section as _, DurationText, Field};
+use crate::config::explain::Origin;
+use crate::config::fault::Fault;
+use crate::config::problem::Findings;
+use crate::config::profile::{Profile, Values};
+use crate::config::raw::{RawConnection, RawDpd, RawPhase1, RawPhase2, RawRetransmit};
+use crate::config::value::format_duration;
+
+/// Shorter and the gateways do nothing but negotiate; longer and a key sees too much.
+const LIFETIME: RangeInclusive<Duration> = Duration::from_secs(10)..=Duration::from_hours(30 * 24);
+
+/// A message with more proposals would not fit one UDP datagram on every path.
+const MAX_PROPOSALS: usize = 32;
+
+/// One mebibyte to what four bytes of the attribute can say (RFC 2407 §4.5).
+const KILOBYTES: RangeInclusive<i64> = 1024..=u32::MAX as i64;
+
+/// Packets that were on their way when the outbound SA was switched.
+const GRACE: Duration = Duration::from_secs(30);
+
+const DPD_ACTION: [(&str, Option<DpdAction>); 4] = [
+    ("restart", Some(DpdAction::Restart)),
+    ("hold", Some(DpdAction::Hold)),
+    ("clear", Some(DpdAction::Clear)),
+    ("off", None),
+];
+
+/// What this file settles.
+pub(super) struct Phases {
+    pub(super) phase1: Phase1Policy,
+    pub(super) phase2: Phase2Policy,
+    pub(super) replay_window: u32,
+    pub(super) dpd: Option<DpdPolicy>,
+    pub(super) retransmit: RetransmitPolicy,
+}
+
+/// A profile's value as a fallback. It is called a default where the generic profile has
+/// the same.
+pub(super) fn from_profile<T: PartialEq>(
+    profile: Profile,
+    value: impl Fn(&Values) -> T,
+) -> (T, Origin) {
+    let own = value(profile.values());
+    let origin = if own == value(Profile::Generic.values()) {
+        Origin::Default
+    } else {
+        Origin::Profile(profile)
+    };
+    (own, origin)
+}
+
+pub(super) fn resolve(
+    raw: &RawConnection,
+    profile: Profile,
+    known_profile: bool,
+    draft: &mut Draft<'_>,
+    findings: &mut Findings,
+) -> Option<Phases> {
+    let raw1: RawPhase1 = section(&raw.phase1);
+    let raw2: RawPhase2 = section(&raw.phase2);
+    let consent = Consent::new(raw, profile, known_profile, draft);
+    let proposals1 = consent.phase1(&raw1, raw, draft, findings);
+    let life1 = lifetime(&raw1.lifetime, &PHASE1, profile, draft, findings);
+    let rekey1 = rekey(&raw1.rekey_margin, &raw1.rekey_jitter, &PHASE1, life1.as_ref(), draft, findings);
+    let proposals2 = consent.phase2(&raw2, draft, findings);
+    let life2 = lifetime(&raw2.lifetime, &PHASE2, profile, draft, findings);
+    let kilobytes = kilobytes(&raw2, profile, draft, findings);
+    let rekey2 = rekey(&raw2.rekey_margin, &raw2.rekey_jitter, &PHASE2, life2.as_ref(), draft, findings);
+    let bounds = Duration::ZERO..=Duration::from_mins(10);
+    let grace = duration(&raw2.grace, "phase2.grace", bounds, findings);
+    let grace = draft.settle_duration("phase2.grace", grace, (GRACE, Origin::Default));
+    let replay_window = replay_window(&raw2, draft, findings);
+    let dpd = dpd(&section(&raw.dpd), profile, draft, findings);
+    let retransmit = retransmit(&section(&raw.retransmit), draft, findings);
+    consent.warn_if_unused(raw, proposals1.as_deref(), proposals2.as_deref(), findings);
+
+    if let (Some(one), Some(two)) = (&life1, &life2)
+        && one < two
+    {
+        let fault = Fault::Phase1Shorter {
+            phase1: format_duration(*one),
+            phase2: format_duration(*two),
+        };
+        let place = raw1.lifetime.span_or(&raw2.lifetime.span_or(raw.span()));
+        findings.add(&place, fault);
+    }
+    Some(Phases {
+        phase1: Phase1Policy {
+            proposals: proposals1?,
+            lifetime: life1?,
+            rekey: rekey1?,
+        },
+        phase2: Phase2Policy {
+            proposals: proposals2?,
+            lifetime: life2?,
+            lifetime_kilobytes: kilobytes?,
+            rekey: rekey2?,
+            grace: grace?,
+        },
+        replay_window: replay_window?,
+        dpd: dpd?,
+        retransmit: retransmit?,
+    })
+}
+
+/// What differs between the two phases in the words for their settings.
+struct Words {
+    name: &'static str,
+    lifetime: &'static str,
+    margin: &'static str,
+    jitter: &'static str,
+    profile_lifetime: fn(&Values) -> Duration,
+}
+
+const PHASE1: Words = Words {
+    name: "phase 1",
+    lifetime: "phase1.lifetime",
+    margin: "phase1.rekey_margin",
+    jitter: "phase1.rekey_jitter",
+    profile_lifetime: |values| values.phase1_lifetime,
+};
+const PHASE2: Words = Words {
+    name: "phase 2",
+    lifetime: "phase2.lifetime",
+    margin: "phase2.rekey_margin",
+    jitter: "phase2.rekey_jitter",
+    profile_lifetime: |values| values.phase2_lifetime,
+};
+
+fn lifetime(
+    raw: &Field<DurationText>,
+    words: &Words,
+    profile: Profile,
+    draft: &mut Draft<'_>,
+    findings: &mut Findings,
+) -> Option<Duration> {
+    let field = duration(raw, words.lifetime, LIFETIME, findings);
+    // IKEv1 counts whole seconds.
+    let field = field.understand(findings, |lifetime| {
+        if lifetime.subsec_micros() == 0 {
+            return Ok(*lifetime);
+        }
+        Err(Fault::OutOfRange {
+            key: words.lifetime.to_owned(),
+            found: format!("\"{}\"", format_duration(*lifetime)),
+            expected: "whole seconds".to_owned(),
+        })
+    });
+    draft.settle_duration(words.lifetime, field, from_profile(profile, words.profile_lifetime))
+}
+
+/// When the successor is negotiated.
+fn rekey(
+    margin: &Field<DurationText>,
+    jitter: &Field<DurationText>,
+    words: &Words,
+    lifetime: Option<&Duration>,
+    draft: &mut Draft<'_>,
+    findings: &mut Findings,
+) -> Option<RekeyPolicy> {
+    let bounds = Duration::ZERO..=*LIFETIME.end();
+    let margin_field = duration(margin, words.margin, bounds.clone(), findings);
+    let jitter_field = duration(jitter, words.jitter, bounds, findings);
+    let lifetime = *lifetime?;
+    let usual = RekeyPolicy::for_lifetime(lifetime);
+    let from = Origin::From("the lifetime");
+    let place = jitter_field
+        .given()
+        .or(margin_field.given())
+        .map(Spanned::span);
+    let margin = draft.settle_duration(words.margin, margin_field, (usual.margin, from));
+    let jitter = draft.settle_duration(words.jitter, jitter_field, (usual.jitter, from));
+    let policy = RekeyPolicy {
+        margin: margin?,
+        jitter: jitter?,
+    };
+    let early = policy.margin + policy.jitter;
+    if early >= lifetime
+        && let Some(place) = place
+    {
+        let fault = Fault::RekeyTooEarly {
+            phase: words.name,
+            early: format_duration(early),
+            lifetime: format_duration(lifetime),
+        };
+        findings.add(&place, fault);
+        return None;
+    }
+    Some(policy)
+}
+
+fn kilobytes(
+    raw: &RawPhase2,
+    profile: Profile,
+    draft: &mut Draft<'_>,
+    findings: &mut Findings,
+) -> Option<Option<u64>> {
+    let field = raw.lifetime_kilobytes.understand(findings, |&found| {
+        if found == 0 {
+            return Ok(None);
+        }
+        let fits = KILOBYTES.contains(&found).then(|| u64::try_from(found).ok());
+        fits.flatten().map(Some).ok_or_else(|| Fault::OutOfRange {
+            key: "lifetime_kilobytes".to_owned(),
+            found: found.to_string(),
+            expected: format!("{} to {}, or 0 for no limit", KILOBYTES.start(), KILOBYTES.end()),
+        })
+    });
+    let fallback = from_profile(profile, |values| values.phase2_kilobytes);
+    draft.settle("phase2.lifetime_kilobytes", field, fallback, |kilobytes| {
+        kilobytes.unwrap_or(0).to_string()
+    })
+}
+
+fn replay_window(raw: &RawPhase2, draft: &mut Draft<'_>, findings: &mut Findings) -> Option<u32> {
+    let field = raw.replay_window.understand(findings, |&found| {
+        let window = u32::try_from(found).ok().filter(|window| (64..=4096).contains(window));
+        match window {
+            Some(window) if window.is_power_of_two() => Ok(window),
+            Some(window) => Err(Fault::NotPowerOfTwo {
+                key: "replay_window".to_owned(),
+                found: u64::from(window),
+            }),
+            None => Err(Fault::OutOfRange {
+                key: "replay_window".to_owned(),
+                found: found.to_string(),
+                expected: "64 to 4096 packets, a power of two".to_owned(),
+            }),
+        }
+    });
+    draft.settle("phase2.replay_window", field, (1024, Origin::Default), u32::to_string)
+}
+
+fn dpd(
+    raw: &RawDpd,
+    profile: Profile,
+    draft: &mut Draft<'_>,
+    findings: &mut Findings,
+) -> Option<Option<DpdPolicy>> {
+    let usual = profile.values().dpd.unwrap_or_default();
+    let action = one_of(&raw.action, "dpd.action", &DPD_ACTION, findings);
+    let bounds = Duration::from_secs(1)..=Duration::from_hours(1);
+    let delay = duration(&raw.delay, "dpd.delay", bounds.clone(), findings);
+    let retry = duration(&raw.retry, "dpd.retry", bounds, findings);
+    let failures = number(&raw.max_failures, "dpd.max_failures", 1..=100, findings);
+
+    let fallback = from_profile(profile, |values| values.dpd.map(|dpd| dpd.action));
+    let action = draft.settle("dpd.action", action, fallback, |action| word_for(&DPD_ACTION, action));
+    if action == Some(None) {
+        return Some(None);
+    }
+    let delay = draft.settle_duration("dpd.delay", delay, (usual.delay, Origin::Default));
+    let retry = draft.settle_duration("dpd.retry", retry, (usual.retry, Origin::Default));
+    let fallback = (usual.max_failures, Origin::Default);
+    let max_failures = draft.settle("dpd.max_failures", failures, fallback, u32::to_string);
+    Some(Some(DpdPolicy {
+        delay: delay?,
+        retry: retry?,
+        max_failures: max_failures?,
+        action: action??,
+    }))
+}
+
+fn retransmit(
+    raw: &RawRetransmit,
+    draft: &mut Draft<'_>,
+    findings: &mut Findings,
+) -> Option<RetransmitPolicy> {
+    let usual = RetransmitPolicy::default();
+    let bounds = Duration::from_millis(100)..=Duration::from_mins(1);
+    let first = duration(&raw.first, "retransmit.first", bounds.clone(), findings);
+    let growth = number(&raw.growth_percent, "retransmit.growth_percent", 100..=400, findings);
+    let ceiling = duration(&raw.ceiling, "retransmit.ceiling", bounds, findings);
+    let tries = number(&raw.tries, "retransmit.tries", 0..=50, findings);
+    let default = Origin::Default;
+    let first = draft.settle_duration("retransmit.first", first, (usual.initial, default));
+    let growth = draft.settle(
+        "retransmit.growth_percent",
+        growth,
+        (usual.factor_percent, default),
+        u32::to_string,
+    );
+    let ceiling = draft.settle_duration("retransmit.ceiling", ceiling, (usual.ceiling, default));
+    let tries = draft.settle("retransmit.tries", tries, (usual.tries, default), u32::to_string);
+    Some(RetransmitPolicy {
+        initial: first?,
+        factor_percent: growth?,
+        ceiling: ceiling?,
+        tries: tries?,
+    })
+}
+
+/// The user's consent to weak algorithms, and what follows from it.
+struct Consent {
+    /// Weak proposals of the file are accepted.
+    given: bool,
+    profile: Profile,
+    known_profile: bool,
+}
+
+impl Consent {
+    fn new(raw: &RawConnection, profile: Profile, known_profile: bool, draft: &mut Draft<'_>) -> Self {
+        let settled = draft.settle(
+            "allow_weak",
+            raw.allow_weak.clone(),
+            (false, Origin::Default),
+            bool::to_string,
+        );
+        Self {
+            // A wrong value has been noted; what it meant must not be guessed at twice.
+            given: settled.unwrap_or(true),
+            profile,
+            known_profile,
+        }
+    }
+
+    fn phase1(
+        &self,
+        raw: &RawPhase1,
+        connection: &RawConnection,
+        draft: &mut Draft<'_>,
+        findings: &mut Findings,
+    ) -> Option<Vec<Phase1Suite>> {
+        let values = self.profile.values();
+        let mut names = values.phase1.to_vec();
+        let left_out = values.phase1_weak;
+        if self.given {
+            names.extend(left_out);
+        } else if !left_out.is_empty() && raw.proposals.is_missing() && self.known_profile {
+            let fault = Fault::ProfileNeedsWeak {
+                profile: self.profile.name(),
+                left_out: left_out.join(", "),
+            };
+            findings.add(&connection.profile.span_or(connection.span()), fault);
+        }
+        let (_, origin) = from_profile(self.profile, |values| values.phase1);
+        let fallback = (known(&names), origin);
+        let field = self.list(&raw.proposals, "phase1.proposals", findings);
+        draft.settle("phase1.proposals", field, fallback, |list| quoted_list(list))
+    }
+
+    fn phase2(
+        &self,
+        raw: &RawPhase2,
+        draft: &mut Draft<'_>,
+        findings: &mut Findings,
+    ) -> Option<Vec<Phase2Proposal>> {
+        let (names, origin) = from_profile(self.profile, |values| values.phase2);
+        let fallback = (known(names), origin);
+        let field = self.list(&raw.proposals, "phase2.proposals", findings);
+        draft.settle("phase2.proposals", field, fallback, |list| quoted_list(list))
+    }
+
+    /// Proposals of the file, each understood by itself so that every fault is noted.
+    fn list<T: Proposal>(
+        &self,
+        field: &Field<Vec<Spanned<String>>>,
+        key: &str,
+        findings: &mut Findings,
+    ) -> Field<Vec<T>> {
+        let Some(given) = field.given() else {
+            return field.understand(findings, |_| Ok(Vec::new()));
+        };
+        let mut list: Vec<T> = Vec::new();
+        let mut good = true;
+        for item in given.get_ref() {
+            match self.proposal(item.get_ref(), key, &list) {
+                Ok(proposal) => list.push(proposal),
+                Err(fault) => {
+                    findings.add(&item.span(), fault);
+                    good = false;
+                }
+            }
+        }
+        let fault = match given.get_ref().len() {
+            0 => Some(Fault::EmptyList { key: key.to_owned() }),
+            1..=MAX_PROPOSALS => None,
+            count => Some(Fault::OutOfRange {
+                key: key.to_owned(),
+                found: format!("a list of {count}"),
+                expected: format!("at most {MAX_PROPOSALS} proposals"),
+            }),
+        };
+        if let Some(fault) = fault {
+            findings.add(&given.span(), fault);
+            good = false;
+        }
+        if good {
+            Field::Given(Spanned::new(given.span(), list))
+        } else {
+            Field::Invalid
+        }
+    }
+
+    fn proposal<T: Proposal>(&self, name: &str, key: &str, before: &[T]) -> Result<T, Fault> {
+        let Ok(proposal) = name.parse::<T>() else {
+            return Err(Fault::BadProposal {
+                key: key.to_owned(),
+                found: name.to_owned(),
+                reason: T::unknown_part(name),
+                examples: T::EXAMPLES,
+            });
+        };
+        if before.contains(&proposal) {
+            return Err(Fault::RepeatedValue {
+                key: key.to_owned(),
+                found: name.to_owned(),
+            });
+        }
+        if !proposal.is_weak() || self.given {
+            return Ok(proposal);
+        }
+        let (algorithm, why) = weakness(name);
+        Err(Fault::WeakAlgorithm {
+            key: key.to_owned(),
+            proposal: name.to_owned(),
+            algorithm,
+            why,
+        })
+    }
+
+    fn warn_if_unused(
+        &self,
+        raw: &RawConnection,
+        phase1: Option<&[Phase1Suite]>,
+        phase2: Option<&[Phase2Proposal]>,
+        findings: &mut Findings,
+    ) {
+        let (Some(given), Some(phase1), Some(phase2)) = (raw.allow_weak.given(), phase1, phase2)
+        else {
+            return;
+        };
+        let used = phase1.iter().any(Proposal::is_weak)
+            || phase2.iter().any(Proposal::is_weak);
+        if *given.get_ref() && !used {
+            findings.add(&given.span(), Fault::AllowWeakUnused);
+        }
+    }
+}
+
+/// Proposals from our own tables; a test holds every one of them to its name.
+fn known<T: FromStr>(names: &[&str]) -> Vec<T> {
+    names.iter().filter_map(|name| name.parse().ok()).collect()
+}
