@@ -9,7 +9,11 @@ own_namespaces() {
     sh -c 'mount -t proc proc /proc && mount -t tmpfs tmpfs /run' 2>/dev/null
 }
 
-if [ "$(id -u)" -ne 0 ] && ! own_namespaces && command -v sudo >/dev/null; then
+use_sudo() {
+  command -v sudo >/dev/null && { sudo -n true 2>/dev/null || { [ -t 0 ] && sudo -v; }; }
+}
+
+if [ "$(id -u)" -ne 0 ] && ! own_namespaces && use_sudo; then
   triple=$(rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
   export "CARGO_TARGET_${triple}_RUNNER=sudo --preserve-env=CI,VIPSEC_BIN,NO_COLOR"
 fi

@@ -47,6 +47,11 @@ if [ "$(id -u)" -ne 0 ]; then
     say "not root and no sudo. Please install: ${missing[*]}"
     exit 0
   fi
+  # Without a terminal nobody can type a password.
+  if ! sudo -n true 2>/dev/null && { [ ! -t 0 ] || ! sudo -v; }; then
+    say "sudo does not let us. Please install: ${missing[*]}"
+    exit 0
+  fi
   root=(sudo)
 fi
 say "installing ${missing[*]}"
