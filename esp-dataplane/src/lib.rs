@@ -36,6 +36,7 @@ mod crypto;
 pub mod ecn;
 mod events;
 pub mod inner;
+pub mod io;
 pub mod iv;
 pub mod packet;
 mod pipeline;
@@ -44,6 +45,7 @@ pub mod sa;
 pub mod sequence;
 mod sync;
 pub mod table;
+pub mod worker;
 
 pub use counters::{CounterSnapshot, DropReason, Traffic, WorkerCounters};
 pub use crypto::{AeadBackend, AeadBackends, BadKeyLength};

@@ -7,9 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use socket2::SockAddr;
 
 use super::sys::{Incoming, Outgoing};
-use super::{
-    RxBatch, RxMessage, Sent, SocketOptions, Train, TxScratch, Wire, options, send_queue,
-};
+use super::{RxBatch, RxMessage, Sent, SocketOptions, Train, TxScratch, Wire, options, send_queue};
 
 /// A raw socket for protocol 50 on one local address.
 #[derive(Debug)]
@@ -136,6 +134,9 @@ mod tests {
     #[test]
     fn ipv6_has_no_header_and_its_class_beside() {
         let message = as_it_is(7, &[0; 40], &incoming()).unwrap();
-        assert_eq!((message.start, message.len, message.traffic_class), (7, 40, 3));
+        assert_eq!(
+            (message.start, message.len, message.traffic_class),
+            (7, 40, 3)
+        );
     }
 }

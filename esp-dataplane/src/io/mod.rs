@@ -91,6 +91,16 @@ pub struct Sent {
 }
 
 impl Sent {
+    /// Adds another batch's outcome.
+    pub fn add(&mut self, other: &Self) {
+        self.packets += other.packets;
+        self.full += other.full;
+        self.too_big += other.too_big;
+        self.refused += other.refused;
+        self.calls += other.calls;
+        self.uncut += other.uncut;
+    }
+
     fn count_refusal(&mut self, error: &io::Error, packets: u64) {
         match reason_of(error) {
             DropReason::SocketFull => self.full += packets,
@@ -211,9 +221,8 @@ impl RxBatch {
                 None => self.truncated += 1,
             }
         }
-        if received > 0 {
-            let average = (bytes / received).max(1);
-            self.wanted = (RX_BURST_BYTES / average).clamp(2, RX_MESSAGES);
+        if let Some(average) = bytes.checked_div(received) {
+            self.wanted = (RX_BURST_BYTES / average.max(1)).clamp(2, RX_MESSAGES);
         }
         Ok(received)
     }

@@ -1,6 +1,9 @@
 //! The system calls that neither std nor rustix offer: `sendmmsg` and `recvmmsg` with their
 //! control messages, socket options by number, packet filters.
-#![expect(unsafe_code, reason = "this file owns the socket system calls of the data plane")]
+#![expect(
+    unsafe_code,
+    reason = "this file owns the socket system calls of the data plane"
+)]
 
 use core::ffi::{c_int, c_uint, c_void};
 use core::mem::{size_of, zeroed};
@@ -280,7 +283,9 @@ fn read_controls(mut control: &[u8]) -> Beside {
     let mut beside = Beside::default();
     while let Some(header) = control.get(..CONTROL_HEADER) {
         let (len, names) = header.split_at(CONTROL_HEADER - 8);
-        let len = len.first_chunk().map_or(0, |len| usize::from_ne_bytes(*len));
+        let len = len
+            .first_chunk()
+            .map_or(0, |len| usize::from_ne_bytes(*len));
         let (level, name) = names.split_at(4);
         let number = |bytes: &[u8]| bytes.first_chunk().map_or(0, |b| c_int::from_ne_bytes(*b));
         let Some(data) = control.get(CONTROL_HEADER..len) else {
@@ -395,7 +400,7 @@ impl ReceiveQueue {
         let header = self.headers.get(index)?;
         let control = self.controls.get(index)?;
         let from = self.names.get(index)?.read();
-        let used = header.msg_hdr.msg_controllen as usize;
+        let used = header.msg_hdr.msg_controllen;
         Some(Incoming {
             len: header.msg_len as usize,
             truncated: header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0,
@@ -412,16 +417,37 @@ mod tests {
     #[test]
     fn controls_written_are_controls_read() {
         let mut control = Control([0; CONTROL_LEN]);
-        let at = put_control(&mut control.0, 0, (libc::SOL_UDP, libc::UDP_GRO), &1434_i32.to_ne_bytes());
-        let end = put_control(&mut control.0, at, (libc::IPPROTO_IP, libc::IP_TOS), &[0xba]);
+        let at = put_control(
+            &mut control.0,
+            0,
+            (libc::SOL_UDP, libc::UDP_GRO),
+            &1434_i32.to_ne_bytes(),
+        );
+        let end = put_control(
+            &mut control.0,
+            at,
+            (libc::IPPROTO_IP, libc::IP_TOS),
+            &[0xba],
+        );
         let beside = read_controls(&control.0[..end]);
-        assert_eq!(beside, Beside { segment: Some(1434), traffic_class: 0xba });
+        assert_eq!(
+            beside,
+            Beside {
+                segment: Some(1434),
+                traffic_class: 0xba
+            }
+        );
     }
 
     #[test]
     fn a_cut_control_buffer_ends_the_reading() {
         let mut control = Control([0; CONTROL_LEN]);
-        let end = put_control(&mut control.0, 0, (libc::SOL_UDP, libc::UDP_GRO), &1434_i32.to_ne_bytes());
+        let end = put_control(
+            &mut control.0,
+            0,
+            (libc::SOL_UDP, libc::UDP_GRO),
+            &1434_i32.to_ne_bytes(),
+        );
         assert_eq!(read_controls(&control.0[..end - 8]), Beside::default());
         assert_eq!(read_controls(&[0; 16]), Beside::default());
     }

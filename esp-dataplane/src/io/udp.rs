@@ -7,9 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use socket2::SockAddr;
 
 use super::sys::{Outgoing, SendQueue};
-use super::{
-    RxBatch, RxMessage, Sent, SocketOptions, Train, TxScratch, Wire, options, send_queue,
-};
+use super::{RxBatch, RxMessage, Sent, SocketOptions, Train, TxScratch, Wire, options, send_queue};
 
 /// A UDP socket on the NAT-T port of one local address, shared with the other workers' ones.
 #[derive(Debug)]
@@ -69,13 +67,7 @@ impl UdpWire {
 
     /// Sends a train packet by packet: the kernel then fragments those that are too long for
     /// the path, which it does not do for trains.
-    fn send_pieces(
-        &self,
-        queue: &mut SendQueue,
-        arena: &[u8],
-        train: &Outgoing,
-        sent: &mut Sent,
-    ) {
+    fn send_pieces(&self, queue: &mut SendQueue, arena: &[u8], train: &Outgoing, sent: &mut Sent) {
         let stride = train.segment.map_or(train.range.len(), usize::from).max(1);
         let mut rest = train.range.clone();
         while !rest.is_empty() {

@@ -79,12 +79,20 @@ impl Outbox {
         }
     }
 
+    /// True when an inner packet of `len` bytes fits before the next [`Outbox::clear`].
+    pub(super) fn has_room(&self, len: usize) -> bool {
+        let sealed = self.sa.as_ref().map_or(len, |(sa, _)| sa.sealed_len(len));
+        self.slots.len() < SLOTS
+            && self.ready.len() + self.growing.len() < SLOTS
+            && self.cursor + sealed <= self.arena.len()
+    }
+
     /// Room for an inner packet of `len` bytes: the slice to write it into. `None` when there
-    /// is no room before the next [`Outbox::clear`].
+    /// is no room, which [`Outbox::has_room`] tells before.
     pub(super) fn reserve(&mut self, len: usize, traffic_class: u8) -> Option<&mut [u8]> {
         let (sa, _) = self.sa.as_ref()?;
         let (header, sealed) = (sa.header_len(), sa.sealed_len(len));
-        if self.slots.len() == SLOTS || self.cursor + sealed > self.arena.len() {
+        if !self.has_room(len) {
             return None;
         }
         let start = self.cursor + header;
@@ -106,6 +114,21 @@ impl Outbox {
             }),
         }
         self.arena.get_mut(start..start + len)
+    }
+
+    /// Gives the last reserved slot back. What it was for is not sent; its bytes stay unused.
+    #[cold]
+    pub(super) fn take_back(&mut self) {
+        self.slots.pop();
+        let Some(train) = self.growing.last_mut() else {
+            return;
+        };
+        train.slots.end = train.slots.end.saturating_sub(1);
+        // A gap behind it: nothing may be appended.
+        train.closed = true;
+        if train.slots.is_empty() {
+            self.growing.pop();
+        }
     }
 
     /// Seals what was laid out and lines it up for sending.
@@ -146,13 +169,17 @@ impl Outbox {
         (&self.ready, &self.arena)
     }
 
-    /// Forgets everything; the next burst begins at the front of the arena.
+    /// Forgets all packets; the next begins at the front of the arena. The SA stays.
     pub(super) fn clear(&mut self) {
         self.ready.clear();
         self.slots.clear();
         self.growing.clear();
-        self.sa = None;
         self.cursor = 0;
+    }
+
+    /// Lets go of the SA at the end of a burst: it may be removed while nothing is sent.
+    pub(super) fn release_sa(&mut self) {
+        self.sa = None;
     }
 }
 

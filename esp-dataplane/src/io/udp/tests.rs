@@ -16,7 +16,9 @@ fn pair(offload: OffloadPolicy) -> (UdpWire, UdpWire, SocketAddr) {
 
 /// 20 packets of 1,000 bytes and a last one of 300, each filled with its number.
 fn arena() -> Vec<u8> {
-    (0..20_300).map(|at| u8::try_from(at / 1000).unwrap()).collect()
+    (0..20_300)
+        .map(|at| u8::try_from(at / 1000).unwrap())
+        .collect()
 }
 
 fn receive_all(wire: &mut UdpWire, wanted: usize) -> (Vec<Vec<u8>>, Vec<RxMessage>) {
@@ -54,7 +56,11 @@ fn send_and_compare(offload: OffloadPolicy) -> (Sent, Vec<RxMessage>) {
     let expected: Vec<Vec<u8>> = arena.chunks(1000).map(<[u8]>::to_vec).collect();
     assert_eq!(packets, expected);
     assert!(messages.iter().all(|message| message.traffic_class == 0x2a));
-    assert!(messages.iter().all(|m| Some(m.from) == sender.socket.local_addr().ok()));
+    assert!(
+        messages
+            .iter()
+            .all(|m| Some(m.from) == sender.socket.local_addr().ok())
+    );
     (sent, messages)
 }
 

@@ -1,0 +1,235 @@
+//! From the tunnel device to the sockets.
+
+use std::io::{self, IoSlice};
+
+use vti::fragment::Fragments;
+use vti::{SuperPacket, VirtioHeader, icmp};
+
+use super::outbox::Ready;
+use super::thread::{Core, Tunnel, boot_time};
+use crate::counters::DropReason;
+use crate::ecn::outer_traffic_class;
+use crate::inner::flow_of;
+use crate::io::{Sent, count};
+
+/// Reads from a tunnel device before other sources have their turn.
+const READS: usize = 64;
+
+/// A burst ends when so many bytes are laid out: about one super-packet.
+const BURST_BYTES: usize = 64 * 1024;
+
+impl Core {
+    /// Sends what waits in a tunnel's queue, at most one burst.
+    ///
+    /// # Errors
+    /// When the device cannot be read any more.
+    pub(super) fn outbound_burst(
+        &mut self,
+        tunnel: &mut Tunnel,
+        read_buffer: &mut [u8],
+    ) -> io::Result<()> {
+        self.pipeline.begin_batch(boot_time());
+        let mut reads = 0;
+        let mut result = Ok(());
+        while reads < READS && self.outbox.used() < BURST_BYTES {
+            let received = match tunnel.queue.read(read_buffer) {
+                Ok(Some(received)) => received,
+                Ok(None) => break,
+                Err(error) => {
+                    result = Err(error);
+                    break;
+                }
+            };
+            reads += 1;
+            let end = VirtioHeader::LEN + received.len;
+            let packet = read_buffer.get(VirtioHeader::LEN..end).unwrap_or_default();
+            let parsed = received
+                .header
+                .and_then(|header| SuperPacket::parse(&header, packet));
+            match parsed {
+                Ok(packet) => self.carry(tunnel, &packet),
+                Err(_named) => self.refuse(DropReason::BadOffloadHeader, 1),
+            }
+        }
+        self.flush();
+        self.outbox.release_sa();
+        count(&self.counters.tun_reads, reads as u64);
+        result
+    }
+
+    /// Lays out the segments of one packet from the tunnel device.
+    fn carry(&mut self, tunnel: &mut Tunnel, packet: &SuperPacket<'_>) {
+        let segments = packet.segments();
+        let Ok(flow) = flow_of(packet.packet()) else {
+            return self.refuse(DropReason::NotIp, segments as u64);
+        };
+        let sa = self
+            .pipeline
+            .outbound(tunnel.connection, &flow, segments as u64);
+        let Some(sa) = sa else {
+            return;
+        };
+        self.outbox.use_sa(sa, &mut self.pipeline);
+        let class = outer_traffic_class(traffic_class(packet.packet()));
+        if packet.segment_len(0) > usize::from(tunnel.mtu) {
+            return self.carry_too_big(tunnel, packet, class);
+        }
+        for index in 0..segments {
+            let len = packet.segment_len(index);
+            self.make_room(len);
+            let Some(slot) = self.outbox.reserve(len, class) else {
+                return self.refuse(DropReason::NoHeadroom, (segments - index) as u64);
+            };
+            if packet.write_segment(index, slot).is_err() {
+                self.outbox.take_back();
+                return self.refuse(DropReason::BadOffloadHeader, (segments - index) as u64);
+            }
+            // Only a single packet can be a SYN.
+            if segments == 1
+                && let Some(limits) = tunnel.mss
+            {
+                limits.clamp(slot);
+            }
+        }
+    }
+
+    /// RFC 4301 §8.2: what may be fragmented is fragmented before it is sealed, and whoever
+    /// forbids that hears of the MTU.
+    #[cold]
+    fn carry_too_big(&mut self, tunnel: &mut Tunnel, packet: &SuperPacket<'_>, class: u8) {
+        let mut whole = vec![0; packet.segment_len(0)];
+        for index in 0..packet.segments() {
+            whole.resize(packet.segment_len(index), 0);
+            if packet.write_segment(index, &mut whole).is_err() {
+                return self.refuse(DropReason::BadOffloadHeader, 1);
+            }
+            if icmp::refuses_fragmentation(&whole) {
+                self.answer_too_big(tunnel, &whole);
+                let rest = packet.segments() - index;
+                return self.refuse(DropReason::TooBig, rest as u64);
+            }
+            let Some(fragments) = Fragments::of(&whole, tunnel.mtu) else {
+                self.refuse(DropReason::TooBig, 1);
+                continue;
+            };
+            count(&self.counters.fragmented, 1);
+            for number in 0..fragments.count() {
+                let len = fragments.len_of(number);
+                self.make_room(len);
+                let Some(slot) = self.outbox.reserve(len, class) else {
+                    return self.refuse(DropReason::NoHeadroom, 1);
+                };
+                if fragments.write(number, slot).is_none() {
+                    self.outbox.take_back();
+                    return self.refuse(DropReason::TooBig, 1);
+                }
+            }
+        }
+    }
+
+    fn answer_too_big(&mut self, tunnel: &mut Tunnel, packet: &[u8]) {
+        let mut answer = [0; icmp::MAX_ANSWER];
+        let len = icmp::too_big(packet, tunnel.mtu, &mut answer)
+            .filter(|_| tunnel.answers.allow(boot_time()));
+        let Some(answer) = len.and_then(|len| answer.get(..len)) else {
+            return;
+        };
+        let header = VirtioHeader::default();
+        match tunnel.queue.write(&header, &[IoSlice::new(answer)]) {
+            Ok(()) => count(&self.counters.icmp_answers, 1),
+            Err(_full) => self.refuse(DropReason::TunFull, 1),
+        }
+    }
+
+    /// Sends what is laid out if `len` further bytes would not fit.
+    fn make_room(&mut self, len: usize) {
+        if !self.outbox.has_room(len) {
+            self.flush();
+        }
+    }
+
+    /// Seals and sends what is laid out.
+    pub(super) fn flush(&mut self) {
+        self.outbox.seal(&mut self.pipeline);
+        let (ready, arena) = self.outbox.ready();
+        if ready.is_empty() {
+            self.outbox.clear();
+            return;
+        }
+        // Read the clock now: the process may have been paused since the burst began, and the
+        // lease may have run out (invariant I6).
+        let open = self.gate.is_open(boot_time());
+        let mut total = Sent::default();
+        let mut unroutable = 0;
+        let mut closed = 0;
+        for group in ready.chunk_by(same_socket) {
+            let packets = || group.iter().map(|r| r.train.packets() as u64).sum::<u64>();
+            let Some(first) = group.first().filter(|_| open) else {
+                closed += packets();
+                continue;
+            };
+            let listener = self
+                .listeners
+                .iter_mut()
+                .flatten()
+                .find(|listener| listener.nat_t.ip() == first.local.ip());
+            let Some(listener) = listener else {
+                unroutable += packets();
+                continue;
+            };
+            self.trains.clear();
+            self.trains.extend(group.iter().map(|ready| ready.train));
+            let wire = listener.wire(first.encapsulation);
+            total.add(&wire.send(&mut self.scratch, arena, &self.trains));
+        }
+        self.outbox.clear();
+        self.count_sent(&total, unroutable, closed);
+    }
+
+    fn count_sent(&self, sent: &Sent, unroutable: u64, closed: u64) {
+        count(&self.counters.packets_out, sent.packets);
+        count(&self.counters.send_calls, sent.calls);
+        for (reason, packets) in [
+            (DropReason::GateClosed, closed),
+            (DropReason::SocketError, unroutable + sent.refused),
+            (DropReason::SocketFull, sent.full),
+            (DropReason::TooBig, sent.too_big),
+        ] {
+            if packets > 0 {
+                self.refuse(reason, packets);
+            }
+        }
+        if sent.uncut > 0 {
+            count(&self.counters.uncut_trains, sent.uncut);
+        }
+    }
+
+    pub(super) fn refuse(&self, reason: DropReason, packets: u64) {
+        self.pipeline.counters().count(reason, packets);
+    }
+}
+
+fn same_socket(a: &Ready, b: &Ready) -> bool {
+    a.local == b.local && a.encapsulation == b.encapsulation
+}
+
+/// The ToS or traffic class octet of an IP header.
+fn traffic_class(packet: &[u8]) -> u8 {
+    match packet.first_chunk::<2>() {
+        Some([first, second]) if first >> 4 == 6 => first << 4 | second >> 4,
+        Some([_, second]) => *second,
+        None => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn traffic_class_of_both_versions() {
+        assert_eq!(traffic_class(&[0x45, 0xb8]), 0xb8);
+        assert_eq!(traffic_class(&[0x6b, 0x8f]), 0xb8);
+        assert_eq!(traffic_class(&[]), 0);
+    }
+}

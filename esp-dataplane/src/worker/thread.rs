@@ -1,0 +1,382 @@
+//! One worker: its epoll loop, its commands, and what it owns.
+
+use core::time::Duration;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, TryRecvError};
+use std::time::Instant;
+
+use ipsec_types::{ConnectionId, Encapsulation, SendGate};
+use rustix::event::{Timespec, epoll};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use vti::icmp::AnswerLimit;
+use vti::{Coalescer, MssLimits, TunQueue, VirtioHeader};
+
+use super::ControlSink;
+use super::outbox::Outbox;
+use crate::io::{EspWire, IoCounters, RxBatch, Train, TxScratch, UdpWire, Wire, count};
+use crate::packet::OpenSlot;
+use crate::pipeline::Pipeline;
+
+/// What a worker is started with.
+pub(super) struct Setup {
+    pub(super) busy_poll: Duration,
+    pub(super) cpu: Option<usize>,
+    pub(super) gate: Arc<SendGate>,
+    pub(super) sink: Arc<dyn ControlSink>,
+    pub(super) counters: Arc<IoCounters>,
+    pub(super) pipeline: Pipeline,
+    pub(super) wake: Arc<OwnedFd>,
+    pub(super) inbox: Receiver<Command>,
+}
+
+/// A change, and whom to tell that it is done.
+pub(super) enum Command {
+    AddTunnel(Box<Tunnel>, Sender<()>),
+    RemoveTunnel(ConnectionId, Sender<()>),
+    AddListener(Box<Listener>, Sender<()>),
+    RemoveListener(IpAddr, Sender<()>),
+    Stop,
+}
+
+/// One queue of a tunnel device.
+pub(super) struct Tunnel {
+    pub(super) connection: ConnectionId,
+    pub(super) queue: TunQueue,
+    pub(super) mtu: u16,
+    pub(super) mss: Option<MssLimits>,
+    pub(super) coalescer: Coalescer,
+    pub(super) answers: AnswerLimit,
+}
+
+impl Tunnel {
+    pub(super) fn new(
+        connection: ConnectionId,
+        queue: TunQueue,
+        mtu: u16,
+        mss: Option<MssLimits>,
+    ) -> Self {
+        let offloads = queue.offloads();
+        Self {
+            connection,
+            queue,
+            mtu,
+            mss,
+            coalescer: Coalescer::new(offloads.tcp, offloads.udp),
+            answers: AnswerLimit::new(Duration::ZERO),
+        }
+    }
+}
+
+/// This worker's sockets on one local address.
+pub(super) struct Listener {
+    pub(super) nat_t: SocketAddr,
+    udp: UdpWire,
+    esp: EspWire,
+}
+
+impl Listener {
+    pub(super) const fn new(nat_t: SocketAddr, udp: UdpWire, esp: EspWire) -> Self {
+        Self { nat_t, udp, esp }
+    }
+
+    pub(super) fn wire(&mut self, encapsulation: Encapsulation) -> &mut dyn Wire {
+        match encapsulation {
+            Encapsulation::Udp => &mut self.udp,
+            Encapsulation::Esp => &mut self.esp,
+        }
+    }
+}
+
+/// What an epoll event stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Source {
+    Wake,
+    Tunnel(usize),
+    Listener(usize, Encapsulation),
+}
+
+impl Source {
+    fn token(self) -> epoll::EventData {
+        let (kind, index) = match self {
+            Self::Wake => (0, 0),
+            Self::Tunnel(index) => (1, index),
+            Self::Listener(index, Encapsulation::Udp) => (2, index),
+            Self::Listener(index, Encapsulation::Esp) => (3, index),
+        };
+        epoll::EventData::new_u64((index as u64) << 2 | kind)
+    }
+
+    fn of(token: epoll::EventData) -> Self {
+        let token = token.u64();
+        let index = usize::try_from(token >> 2).unwrap_or(usize::MAX);
+        match token & 3 {
+            0 => Self::Wake,
+            1 => Self::Tunnel(index),
+            2 => Self::Listener(index, Encapsulation::Udp),
+            _ => Self::Listener(index, Encapsulation::Esp),
+        }
+    }
+}
+
+/// Events taken from epoll at once.
+const EVENTS: usize = 64;
+
+/// A super-packet with its virtio header.
+const READ_BUFFER: usize = VirtioHeader::LEN + 65_536;
+
+pub(super) struct Worker {
+    epoll: OwnedFd,
+    wake: Arc<OwnedFd>,
+    inbox: Receiver<Command>,
+    busy_poll: Duration,
+    tunnels: Vec<Option<Tunnel>>,
+    read_buffer: Box<[u8]>,
+    batch: RxBatch,
+    core: Core,
+}
+
+/// What both directions work with.
+pub(super) struct Core {
+    pub(super) listeners: Vec<Option<Listener>>,
+    pub(super) gate: Arc<SendGate>,
+    pub(super) sink: Arc<dyn ControlSink>,
+    pub(super) counters: Arc<IoCounters>,
+    pub(super) pipeline: Pipeline,
+    pub(super) outbox: Outbox,
+    pub(super) trains: Vec<Train>,
+    pub(super) scratch: TxScratch,
+    pub(super) slots: Vec<OpenSlot>,
+}
+
+impl Worker {
+    /// The thread's whole life.
+    pub(super) fn run(setup: Setup) {
+        if let Some(cpu) = setup.cpu {
+            pin_to(cpu);
+        }
+        let worker = epoll::create(epoll::CreateFlags::CLOEXEC).map(|epoll| Self {
+            epoll,
+            wake: setup.wake,
+            inbox: setup.inbox,
+            busy_poll: setup.busy_poll,
+            tunnels: Vec::new(),
+            read_buffer: vec![0; READ_BUFFER].into_boxed_slice(),
+            batch: RxBatch::new(),
+            core: Core {
+                listeners: Vec::new(),
+                gate: setup.gate,
+                sink: setup.sink,
+                counters: setup.counters,
+                pipeline: setup.pipeline,
+                outbox: Outbox::new(),
+                trains: Vec::with_capacity(512),
+                scratch: TxScratch::default(),
+                slots: Vec::with_capacity(2048),
+            },
+        });
+        match worker {
+            Ok(mut worker) => {
+                if let Err(error) = worker.serve() {
+                    tracing::error!(%error, "a data-plane worker cannot go on");
+                }
+            }
+            Err(error) => tracing::error!(%error, "a data-plane worker has no epoll"),
+        }
+    }
+
+    fn serve(&mut self) -> io::Result<()> {
+        self.watch(&Arc::clone(&self.wake), Source::Wake)?;
+        let mut events = Vec::with_capacity(EVENTS);
+        let mut last_work: Option<Instant> = None;
+        loop {
+            let spins = last_work.is_some_and(|at| at.elapsed() < self.busy_poll);
+            let timeout = spins.then(Timespec::default);
+            events.clear();
+            let spare = rustix::buffer::spare_capacity(&mut events);
+            match epoll::wait(&self.epoll, spare, timeout.as_ref()) {
+                Ok(_) => {}
+                Err(rustix::io::Errno::INTR) => continue,
+                Err(error) => return Err(error.into()),
+            }
+            let mut woken = false;
+            for event in &events {
+                match Source::of(event.data) {
+                    Source::Wake => woken = true,
+                    Source::Tunnel(index) => self.outbound_burst(index),
+                    Source::Listener(index, encapsulation) => {
+                        self.inbound_burst(index, encapsulation);
+                    }
+                }
+            }
+            if !events.is_empty() && self.busy_poll > Duration::ZERO {
+                last_work = Some(Instant::now());
+            }
+            // Commands come last: an event of this round never meets a source that took the
+            // place of the one it was for.
+            if woken && self.obey() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn outbound_burst(&mut self, index: usize) {
+        let Some(Some(tunnel)) = self.tunnels.get_mut(index) else {
+            return;
+        };
+        let Err(error) = self.core.outbound_burst(tunnel, &mut self.read_buffer) else {
+            return;
+        };
+        // A device that is gone would be ready for ever. The tunnel stays known, so that
+        // removing it works as usual.
+        count(&self.core.counters.tun_errors, 1);
+        tracing::error!(%error, "cannot read from a tunnel device; it is not served any more");
+        // It fails only when the kernel has forgotten the device already.
+        let _forgotten = epoll::delete(&self.epoll, &tunnel.queue);
+    }
+
+    fn inbound_burst(&mut self, index: usize, encapsulation: Encapsulation) {
+        self.core
+            .inbound_burst(index, encapsulation, &mut self.batch, &mut self.tunnels);
+    }
+
+    /// Carries out what waits; true when the worker is to end.
+    fn obey(&mut self) -> bool {
+        let mut count = [0; 8];
+        // Level-triggered: it must be read to become quiet. Its value does not matter.
+        let _read = rustix::io::read(&self.wake, &mut count);
+        loop {
+            let done = match self.inbox.try_recv() {
+                Ok(Command::AddTunnel(tunnel, done)) => {
+                    self.add_tunnel(*tunnel);
+                    done
+                }
+                Ok(Command::RemoveTunnel(connection, done)) => {
+                    let is_it = |tunnel: &Tunnel| tunnel.connection == connection;
+                    take(&mut self.tunnels, is_it);
+                    done
+                }
+                Ok(Command::AddListener(listener, done)) => {
+                    self.add_listener(*listener);
+                    done
+                }
+                Ok(Command::RemoveListener(local, done)) => {
+                    take(&mut self.core.listeners, |listener: &Listener| {
+                        listener.nat_t.ip() == local
+                    });
+                    done
+                }
+                Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return true,
+                Err(TryRecvError::Empty) => return false,
+            };
+            // Nobody waits any more: then nobody needs to know.
+            let _told = done.send(());
+        }
+    }
+
+    fn add_tunnel(&mut self, tunnel: Tunnel) {
+        let index = free_place(&mut self.tunnels);
+        if let Err(error) = self.watch(&tunnel.queue, Source::Tunnel(index)) {
+            tracing::error!(%error, "cannot wait for a tunnel device");
+        }
+        if let Some(place) = self.tunnels.get_mut(index) {
+            *place = Some(tunnel);
+        }
+    }
+
+    fn add_listener(&mut self, mut listener: Listener) {
+        let index = free_place(&mut self.core.listeners);
+        for encapsulation in [Encapsulation::Udp, Encapsulation::Esp] {
+            let source = Source::Listener(index, encapsulation);
+            if let Err(error) = self.watch(&listener.wire(encapsulation).fd(), source) {
+                tracing::error!(%error, "cannot wait for a socket");
+            }
+        }
+        if let Some(place) = self.core.listeners.get_mut(index) {
+            *place = Some(listener);
+        }
+    }
+
+    fn watch(&self, source: &impl AsFd, name: Source) -> io::Result<()> {
+        Ok(epoll::add(
+            &self.epoll,
+            source,
+            name.token(),
+            epoll::EventFlags::IN,
+        )?)
+    }
+}
+
+/// Index of an empty place, made if there is none.
+fn free_place<T>(places: &mut Vec<Option<T>>) -> usize {
+    if let Some(index) = places.iter().position(Option::is_none) {
+        return index;
+    }
+    places.push(None);
+    places.len() - 1
+}
+
+/// Drops what answers to the description, and so closes it; epoll forgets closed descriptors.
+fn take<T>(places: &mut [Option<T>], is_it: impl Fn(&T) -> bool) {
+    for place in places {
+        if place.as_ref().is_some_and(&is_it) {
+            *place = None;
+        }
+    }
+}
+
+/// The lease's clock: it runs through suspend.
+pub(super) fn boot_time() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    Duration::new(
+        u64::try_from(now.tv_sec).unwrap_or(0),
+        u32::try_from(now.tv_nsec).unwrap_or(0),
+    )
+}
+
+/// The CPUs that this process may use.
+pub(super) fn allowed_cpus() -> Vec<usize> {
+    sched_getaffinity(None).map_or_else(
+        |_| Vec::new(),
+        |set| {
+            (0..CpuSet::MAX_CPU)
+                .filter(|cpu| set.is_set(*cpu))
+                .collect()
+        },
+    )
+}
+
+fn pin_to(cpu: usize) {
+    let mut set = CpuSet::new();
+    set.set(cpu);
+    if let Err(error) = sched_setaffinity(None, &set) {
+        tracing::warn!(cpu, %error, "cannot pin a worker");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_name_their_source() {
+        for source in [
+            Source::Wake,
+            Source::Tunnel(7),
+            Source::Listener(1000, Encapsulation::Udp),
+            Source::Listener(0, Encapsulation::Esp),
+        ] {
+            assert_eq!(Source::of(source.token()), source);
+        }
+    }
+
+    #[test]
+    fn places_are_used_again() {
+        let mut places = vec![Some(1), Some(2)];
+        take(&mut places, |value| *value == 1);
+        assert_eq!(free_place(&mut places), 0);
+        assert_eq!(free_place(&mut vec![Some(1)]), 1);
+    }
+}
