@@ -15,6 +15,7 @@ wanted=(
   "ethtool:ethtool"                            # a WAN without segmentation offload
   "tcpdump:tcpdump"                            # captures
   "tshark:tshark"                              # an independent reader of our ESP and IKE
+  "keepalived:keepalived"                      # what our pair is compared with
   "strongswan-charon:/usr/lib/ipsec/charon"    # the peer
   "strongswan-swanctl:swanctl"
   "libstrongswan-standard-plugins:/usr/lib/ipsec/plugins/libstrongswan-openssl.so"

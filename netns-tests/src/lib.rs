@@ -42,4 +42,4 @@ pub use error::{LabError, Outcome};
 pub use lab::Lab;
 pub use need::Need;
 pub use scenario::{isolated, scenario};
-pub use topology::{BehindNat, TwoSites};
+pub use topology::{BehindNat, PairedSite, TwoSites};

@@ -25,6 +25,8 @@ pub const PING: Need = Need::Program("ping", "iputils-ping");
 pub const TCPDUMP: Need = Need::Program("tcpdump", "tcpdump");
 /// The judge of what is on the wire.
 pub const TSHARK: Need = Need::Program("tshark", "tshark");
+/// Today's way to move an address.
+pub const KEEPALIVED: Need = Need::Program("keepalived", "keepalived");
 /// NAT and packet loss.
 pub const NFT: Need = Need::Program("nft", "nftables");
 

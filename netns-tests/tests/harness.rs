@@ -72,7 +72,7 @@ fn processes_end_with_their_handle() {
 fn a_bridge_joins_its_ports() {
     scenario(&[PING], || {
         let lab = Lab::new()?;
-        let switch = Bridge::new(lab.host("switch")?)?;
+        let switch = Bridge::new(&lab.host("switches")?, "wan")?;
         let mut hosts = Vec::new();
         for (number, name) in ["one", "two", "three"].into_iter().enumerate() {
             let host = lab.host(name)?;

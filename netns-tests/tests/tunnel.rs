@@ -15,7 +15,7 @@ use netns_tests::tunnel::{
     AGAINST_OURSELVES, AGAINST_STRONGSWAN, AgainstOurselves, AgainstStrongSwan, FIRST_PACKET,
     expect_ping, expect_pings, policy_a, route_a, swan_policy_b, swan_route_b,
 };
-use netns_tests::{Lab, TwoSites, scenario};
+use netns_tests::{Lab, TwoSites, need, scenario};
 
 #[test]
 fn we_initiate() {
@@ -243,7 +243,7 @@ fn an_azure_like_peer() {
 fn two_tunnels_at_once() {
     scenario(AGAINST_STRONGSWAN, || {
         let lab = Lab::new()?;
-        let wan = netns_tests::lab::Bridge::new(lab.host("switch")?)?;
+        let wan = netns_tests::lab::Bridge::new(&lab.host("switches")?, "wan")?;
         let (gw_a, host_a) = site(&lab, &wan, 'a', 1)?;
         let (gw_b, host_b) = site(&lab, &wan, 'b', 2)?;
         let (gw_c, host_c) = site(&lab, &wan, 'c', 3)?;
@@ -296,6 +296,40 @@ fn site(
     host.address("lan", &format!("10.{number}.0.2/16"))?;
     host.ip(&format!("route add default via 10.{number}.0.1"))?;
     Ok((gateway, host))
+}
+
+/// A third of all IKE messages is lost, in both directions: retransmission by whoever started
+/// the exchange, and answers to duplicates, bring the tunnel up all the same.
+#[test]
+fn a_lossy_path_only_delays() {
+    let mut needs = AGAINST_STRONGSWAN.to_vec();
+    needs.push(need::NFT);
+    scenario(&needs, || {
+        let mut ours = policy_a();
+        "[connection.retransmit]\nfirst = \"200ms\"\ntries = 12".clone_into(&mut ours.extra_tables);
+        let pair = AgainstStrongSwan::start(&ours, &swan_policy_b())?;
+        // Dropped on arrival, as a network does: a drop on the way out would be told to the
+        // sender. ESP shares port 4500; IKE is what begins with four zero bytes there.
+        for gateway in [&pair.sites.gw_a, &pair.sites.gw_b] {
+            let rules = gateway.write(
+                "loss.nft",
+                "table ip loss {
+                    chain in {
+                        type filter hook input priority 0
+                        udp dport 500 numgen random mod 100 < 33 drop
+                        udp dport 4500 @th,64,32 0 numgen random mod 100 < 33 drop
+                    }
+                }",
+            )?;
+            gateway.run(&format!("nft -f {}", rules.display()))?;
+        }
+        let patience = Duration::from_secs(60);
+        pair.ours.up("site")?;
+        pair.ours.wait_state("site", "up", patience)?;
+        pair.theirs.wait_installed(1, patience)?;
+        pair.expect_traffic()?;
+        Ok(())
+    });
 }
 
 /// Protocol 50 between two of us, without NAT.

@@ -164,6 +164,12 @@ impl Host {
         self.inner.namespace.enter(work)
     }
 
+    /// True for two handles of one machine.
+    #[must_use]
+    pub fn same_as(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+    }
+
     pub(super) fn namespace(&self) -> &Namespace {
         &self.inner.namespace
     }

@@ -80,21 +80,61 @@ impl Cable {
     }
 }
 
-/// A switch: a machine of its own with one bridge.
+/// Pulls several cables in one system call, as when a machine loses power: nothing that a
+/// program does about the first can still leave through the second. Their second ends have
+/// to be ports on one machine, such as switches made on it.
+///
+/// # Errors
+/// When a device is gone, or the second ends are on different machines.
+pub fn pull_at_once(cables: &[&Cable]) -> Result<(), LabError> {
+    let Some((Cable { b: (first, _), .. }, _)) = cables.split_first() else {
+        return Ok(());
+    };
+    for Cable {
+        b: (host, device), ..
+    } in cables
+    {
+        if !host.same_as(first) {
+            let other = format!("{} and {}", first.name(), host.name());
+            return Err(LabError::unreadable(
+                "cables that end on one machine",
+                &other,
+            ));
+        }
+        host.ip(&format!("link set dev {device} group {PULLED}"))?;
+    }
+    first.ip(&format!("link set group {PULLED} down"))?;
+    for Cable {
+        b: (host, device), ..
+    } in cables
+    {
+        host.ip(&format!("link set dev {device} group default"))?;
+    }
+    Ok(())
+}
+
+/// A link group that means nothing else.
+const PULLED: u32 = 77;
+
+/// A switch: a bridge on a machine that may carry several.
 #[derive(Debug, Clone)]
 pub struct Bridge {
     host: Host,
+    name: String,
 }
 
 impl Bridge {
-    /// Turns a fresh host into a switch.
+    /// Makes the device `name` on a machine.
     ///
     /// # Errors
-    /// When the kernel has no bridges.
-    pub fn new(host: Host) -> Result<Self, LabError> {
-        host.ip("link add switch type bridge forward_delay 0")?;
-        host.ip("link set switch up")?;
-        Ok(Self { host })
+    /// When the kernel has no bridges, or the name is taken.
+    pub fn new(host: &Host, name: &str) -> Result<Self, LabError> {
+        host.ip(&format!("link add {name} type bridge forward_delay 0"))?;
+        host.ip(&format!("link set {name} up"))?;
+        Ok(Self {
+            host: host.clone(),
+            name: name.to_owned(),
+        })
     }
 
     /// Plugs device `device` of `host` into the switch.
@@ -102,13 +142,15 @@ impl Bridge {
     /// # Errors
     /// When a name is taken.
     pub fn plug(&self, host: &Host, device: &str) -> Result<Cable, LabError> {
-        let port = format!("{:.15}", host.name());
+        // Fifteen characters are all that a device may have.
+        let port = format!("{:.8}-{:.6}", host.name(), self.name);
         let cable = Cable::plug((host, device), (&self.host, &port))?;
-        self.host.ip(&format!("link set {port} master switch"))?;
+        self.host
+            .ip(&format!("link set {port} master {}", self.name))?;
         Ok(cable)
     }
 
-    /// The machine that is the switch; a capture on its device `switch` sees what is flooded.
+    /// The machine; a capture on its device of the switch's name sees what is flooded.
     #[must_use]
     pub fn host(&self) -> &Host {
         &self.host

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 pub use host::Host;
-pub use link::{Bridge, Cable};
+pub use link::{Bridge, Cable, pull_at_once};
 pub use process::{Background, Output};
 pub use wait::{POLL, wait_for};
 

@@ -253,6 +253,16 @@ impl Charon {
         })
     }
 
+    /// The shell words that start a child SA, for other programs' hooks.
+    #[must_use]
+    pub fn initiate_command(&self, child: &str) -> String {
+        let swanctl = self.swanctl.display();
+        format!(
+            "{swanctl} --initiate --timeout 5 --child {child} --uri {}",
+            self.uri
+        )
+    }
+
     /// The daemon's process: log, signals, CPU time.
     pub fn process(&mut self) -> &mut Background {
         &mut self.process
