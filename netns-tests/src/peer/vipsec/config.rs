@@ -30,10 +30,14 @@ pub struct Connection {
     pub phase1: Vec<String>,
     /// Phase-1 lifetime.
     pub phase1_lifetime: String,
+    /// Further keys of `[connection.phase1]`, verbatim.
+    pub phase1_extra: String,
     /// Phase-2 proposals.
     pub phase2: Vec<String>,
     /// Phase-2 lifetime.
     pub phase2_lifetime: String,
+    /// Further keys of `[connection.phase2]`, verbatim.
+    pub phase2_extra: String,
     /// Tunnel interface.
     pub device: String,
     /// Largest inner packet in bytes.
@@ -76,8 +80,10 @@ impl Connection {
             allow_weak: false,
             phase1: vec!["aes256-sha256-modp2048".to_owned()],
             phase1_lifetime: "8h".to_owned(),
+            phase1_extra: String::new(),
             phase2: vec!["aes256gcm16".to_owned()],
             phase2_lifetime: "1h".to_owned(),
+            phase2_extra: String::new(),
             device: "vti-site".to_owned(),
             mtu: 1400,
             routes: routes.iter().map(|&route| route.to_owned()).collect(),
@@ -192,9 +198,11 @@ fn connection_table(text: &mut String, connection: &Connection, psk: &Path) {
     line(text, "[connection.phase1]");
     words(text, "proposals", &connection.phase1);
     word(text, "lifetime", &connection.phase1_lifetime);
+    line(text, &connection.phase1_extra);
     line(text, "[connection.phase2]");
     words(text, "proposals", &connection.phase2);
     word(text, "lifetime", &connection.phase2_lifetime);
+    line(text, &connection.phase2_extra);
     line(text, "[connection.vti]");
     word(text, "device", &connection.device);
     line(text, &format!("mtu = {}", connection.mtu));

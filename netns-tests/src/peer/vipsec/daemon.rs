@@ -107,12 +107,12 @@ impl Vipsec {
         Ok(files)
     }
 
-    /// Tells it to bring a connection up.
+    /// Tells it to bring a connection up; does not wait for the outcome.
     ///
     /// # Errors
     /// When it refuses.
     pub fn up(&self, connection: &str) -> Result<(), LabError> {
-        self.run(&format!("up {connection}"))?;
+        self.run(&format!("up {connection} --no-wait"))?;
         Ok(())
     }
 
@@ -177,12 +177,13 @@ impl Vipsec {
         self.wait_state(connection, "up", UP)
     }
 
-    /// `up`, then [`Vipsec::wait_up`].
+    /// Brings a connection up and waits for it, as `vipsec up` does.
     ///
     /// # Errors
-    /// As both.
+    /// With the command's account of the failure.
     pub fn bring_up(&self, connection: &str) -> Result<ConnectionStatus, LabError> {
-        self.up(connection)?;
+        let seconds = UP.as_secs();
+        self.run(&format!("up {connection} --timeout {seconds}"))?;
         self.wait_up(connection)
     }
 
