@@ -12,8 +12,10 @@
 //!                             status (model) ---> text or JSON
 //! ```
 
+pub mod cli;
 pub mod config;
 pub mod control;
+pub mod daemon;
 pub mod logging;
 pub mod palette;
 pub mod status;

@@ -209,10 +209,25 @@ mod tests {
 
     #[test]
     fn a_misspelt_level_is_refused() {
-        for good in ["info", "INFO", "off", "info,ikev1=debug", "ikev1::wire=trace, warn"] {
+        for good in [
+            "info",
+            "INFO",
+            "off",
+            "info,ikev1=debug",
+            "ikev1::wire=trace, warn",
+        ] {
             assert!(check_directives(good).is_ok(), "{good}");
         }
-        for bad in ["", "inof", "loud", "info,", "ikev1", "ikev1=loud", "=info", "info;debug"] {
+        for bad in [
+            "",
+            "inof",
+            "loud",
+            "info,",
+            "ikev1",
+            "ikev1=loud",
+            "=info",
+            "info;debug",
+        ] {
             assert!(check_directives(bad).is_err(), "{bad}");
         }
     }
@@ -258,6 +273,9 @@ mod tests {
         let line = logged(Style::Plain);
         let (clock, rest) = line.split_once(' ').unwrap();
         assert!(clock.ends_with('Z') && clock.contains('T'), "{clock}");
-        assert_eq!(rest, " WARN ikev1: no common proposal connection=\"azure\"\n");
+        assert_eq!(
+            rest,
+            " WARN ikev1: no common proposal connection=\"azure\"\n"
+        );
     }
 }

@@ -1,3 +1,5 @@
 //! The `vipsec` daemon and its command line.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    vipsec::cli::run(vipsec::daemon::run)
+}

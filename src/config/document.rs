@@ -116,7 +116,10 @@ pub(super) fn refuse_unknown<S: Section>(table: &DeTable<'_>, findings: &mut Fin
         if S::KEYS.iter().any(|known| known.name == name) {
             continue;
         }
-        let looks_secret = matches!(name, "psk" | "secret" | "key" | "password" | "pre_shared_key");
+        let looks_secret = matches!(
+            name,
+            "psk" | "secret" | "key" | "password" | "pre_shared_key"
+        );
         let fault = if looks_secret && S::HEADER == "[[connection]]" {
             Fault::PskInline
         } else {

@@ -101,7 +101,11 @@ pub(super) enum Fault {
     /// An MTU below what every IPv6 link must carry.
     MtuTooSmallForIpv6 { mtu: u16 },
     /// A rekey that would begin before the SA does.
-    RekeyTooEarly { phase: &'static str, early: String, lifetime: String },
+    RekeyTooEarly {
+        phase: &'static str,
+        early: String,
+        lifetime: String,
+    },
 
     // --- values that contradict each other ---
     /// Both ends are the same address.
@@ -113,13 +117,21 @@ pub(super) enum Fault {
         remote: String,
     },
     /// An unspecified, multicast or loopback-broadcast address as an endpoint.
-    UnusableAddress { key: String, found: String, why: &'static str },
+    UnusableAddress {
+        key: String,
+        found: String,
+        why: &'static str,
+    },
     /// Two connections with one name.
     DuplicateConnection { name: String },
     /// Two connections with one interface.
     DuplicateDevice { device: String },
     /// Two connections between the same two addresses.
-    DuplicatePeer { local: String, remote: String, other: String },
+    DuplicatePeer {
+        local: String,
+        remote: String,
+        other: String,
+    },
     /// Traffic that two connections claim.
     OverlappingSelectors {
         mine: String,
@@ -127,7 +139,11 @@ pub(super) enum Fault {
         other: String,
     },
     /// The same route on two connections.
-    DuplicateRoute { route: IpNet, metric: u32, other: String },
+    DuplicateRoute {
+        route: IpNet,
+        metric: u32,
+        other: String,
+    },
     /// A policy-based profile without selectors.
     PolicyWithoutSelectors { profile: &'static str },
     /// A route-based profile with selectors.
@@ -161,7 +177,10 @@ pub(super) enum Fault {
 
     // --- worth a look ---
     /// A profile's own proposals are weak and were left out.
-    ProfileNeedsWeak { profile: &'static str, left_out: String },
+    ProfileNeedsWeak {
+        profile: &'static str,
+        left_out: String,
+    },
     /// Aggressive mode shows a hash of the key.
     AggressiveMode,
     /// Weak algorithms were allowed and none is used.
@@ -199,9 +218,9 @@ impl Fault {
             Self::HostBits { .. } => Some("a prefix whose host bits are zero".to_owned()),
             Self::BadProposal { examples, .. } => Some(format!("for example {examples}")),
             Self::EmptyList { .. } => Some("at least one value".to_owned()),
-            Self::BadDevice { .. } => Some(
-                "1 to 15 letters, digits, '-', '_' or '.', as in \"vti-azure\"".to_owned(),
-            ),
+            Self::BadDevice { .. } => {
+                Some("1 to 15 letters, digits, '-', '_' or '.', as in \"vti-azure\"".to_owned())
+            }
             Self::MssAboveMtu { limit, .. } => Some(format!("at most {limit}")),
             Self::PskNotPrintable { .. } => Some(EXPECTED_PSK.to_owned()),
             _ => None,
@@ -239,7 +258,12 @@ impl fmt::Display for Fault {
             Self::NoConnection => f.write_str("no [[connection]] is configured"),
             Self::NotOneOf { key, found, .. }
             | Self::Malformed { key, found, .. }
-            | Self::BadProposal { key, found, reason: _, .. } => {
+            | Self::BadProposal {
+                key,
+                found,
+                reason: _,
+                ..
+            } => {
                 write!(f, "{key} cannot be \"{found}\"")?;
                 match self {
                     Self::BadProposal { reason, .. } => write!(f, ": {reason}"),
@@ -257,10 +281,17 @@ impl fmt::Display for Fault {
             }
             Self::RepeatedValue { key, found } => write!(f, "{key} lists \"{found}\" twice"),
             Self::EmptyList { key } => write!(f, "{key} is empty"),
-            Self::WeakAlgorithm { proposal, algorithm, why, .. } => {
+            Self::WeakAlgorithm {
+                proposal,
+                algorithm,
+                why,
+                ..
+            } => {
                 write!(f, "\"{proposal}\" uses {algorithm}: {why}")
             }
-            Self::BadDevice { found, reason } => write!(f, "device cannot be \"{found}\": {reason}"),
+            Self::BadDevice { found, reason } => {
+                write!(f, "device cannot be \"{found}\": {reason}")
+            }
             Self::MssAboveMtu { mss, mtu, .. } => {
                 write!(f, "mss {mss} does not fit into the mtu of {mtu}")
             }
@@ -273,54 +304,111 @@ impl fmt::Display for Fault {
             Self::MtuTooSmallForIpv6 { mtu } => {
                 write!(f, "mtu {mtu} is too small for the IPv6 in this tunnel")
             }
-            Self::RekeyTooEarly { phase, early, lifetime } => {
-                write!(f, "{phase} would be replaced {early} before its end, and lives {lifetime}")
+            Self::RekeyTooEarly {
+                phase,
+                early,
+                lifetime,
+            } => {
+                write!(
+                    f,
+                    "{phase} would be replaced {early} before its end, and lives {lifetime}"
+                )
             }
             Self::AnyPeer { why } => write!(f, "remote = \"any\" {why}"),
-            Self::AggressiveMode => {
-                f.write_str("aggressive mode shows everybody on the way a hash of the pre-shared key")
-            }
+            Self::AggressiveMode => f.write_str(
+                "aggressive mode shows everybody on the way a hash of the pre-shared key",
+            ),
             Self::LocalIsRemote { address } => write!(f, "local and remote are both {address}"),
-            Self::MixedFamilies { what, local, remote } => {
-                write!(f, "{what}: local {local} and remote {remote} are of different IP versions")
+            Self::MixedFamilies {
+                what,
+                local,
+                remote,
+            } => {
+                write!(
+                    f,
+                    "{what}: local {local} and remote {remote} are of different IP versions"
+                )
             }
-            Self::UnusableAddress { key, found, why } => write!(f, "{key} cannot be {found}, {why}"),
+            Self::UnusableAddress { key, found, why } => {
+                write!(f, "{key} cannot be {found}, {why}")
+            }
             Self::DuplicateConnection { name } => {
                 write!(f, "a second connection with the name \"{name}\"")
             }
             Self::DuplicateDevice { device } => {
                 write!(f, "a second connection with the device \"{device}\"")
             }
-            Self::DuplicatePeer { local, remote, other } => {
-                write!(f, "connection \"{other}\" already joins {local} and {remote}")
+            Self::DuplicatePeer {
+                local,
+                remote,
+                other,
+            } => {
+                write!(
+                    f,
+                    "connection \"{other}\" already joins {local} and {remote}"
+                )
             }
-            Self::OverlappingSelectors { mine, theirs, other } => {
-                write!(f, "selector {mine} overlaps {theirs} of connection \"{other}\"")
+            Self::OverlappingSelectors {
+                mine,
+                theirs,
+                other,
+            } => {
+                write!(
+                    f,
+                    "selector {mine} overlaps {theirs} of connection \"{other}\""
+                )
             }
-            Self::DuplicateRoute { route, metric, other } => {
-                write!(f, "route {route} metric {metric} belongs to connection \"{other}\" already")
+            Self::DuplicateRoute {
+                route,
+                metric,
+                other,
+            } => {
+                write!(
+                    f,
+                    "route {route} metric {metric} belongs to connection \"{other}\" already"
+                )
             }
             Self::PolicyWithoutSelectors { profile } => {
-                write!(f, "profile \"{profile}\" is policy-based, and there is no selector")
+                write!(
+                    f,
+                    "profile \"{profile}\" is policy-based, and there is no selector"
+                )
             }
             Self::RouteBasedWithSelectors { profile } => {
-                write!(f, "profile \"{profile}\" is route-based, and there is a selector")
+                write!(
+                    f,
+                    "profile \"{profile}\" is route-based, and there is a selector"
+                )
             }
             Self::RouteOutsideSelectors { route } => {
-                write!(f, "route {route} leads into the tunnel, and no selector lets it through")
+                write!(
+                    f,
+                    "route {route} leads into the tunnel, and no selector lets it through"
+                )
             }
             Self::Phase1Shorter { phase1, phase2 } => {
-                write!(f, "phase 1 ends after {phase1}, before phase 2 with {phase2}")
+                write!(
+                    f,
+                    "phase 1 ends after {phase1}, before phase 2 with {phase2}"
+                )
             }
             Self::PskInline => f.write_str("a pre-shared key stands in the configuration file"),
             Self::PskUnreadable { path, reason } => {
-                write!(f, "cannot read the pre-shared key {}: {reason}", path.display())
+                write!(
+                    f,
+                    "cannot read the pre-shared key {}: {reason}",
+                    path.display()
+                )
             }
             Self::PskNotAFile { path, what } => {
                 write!(f, "the pre-shared key {} is {what}", path.display())
             }
             Self::PskPermissions { path, mode } => {
-                write!(f, "{} may be read by others (mode {mode:04o})", path.display())
+                write!(
+                    f,
+                    "{} may be read by others (mode {mode:04o})",
+                    path.display()
+                )
             }
             Self::PskOwner { path, owner, us } => {
                 let path = path.display();
@@ -328,16 +416,31 @@ impl fmt::Display for Fault {
             }
             Self::PskEmpty { path } => write!(f, "{} is empty", path.display()),
             Self::PskNotPrintable { path, position } => {
-                write!(f, "byte {position} of {} is not printable ASCII", path.display())
+                write!(
+                    f,
+                    "byte {position} of {} is not printable ASCII",
+                    path.display()
+                )
             }
             Self::PskWeak { path, bits } => {
-                write!(f, "the pre-shared key {} has about {bits} bits of entropy", path.display())
+                write!(
+                    f,
+                    "the pre-shared key {} has about {bits} bits of entropy",
+                    path.display()
+                )
             }
             Self::PskRefusedByAzure { path, character } => {
-                write!(f, "{} contains {character:?}, which Azure refuses", path.display())
+                write!(
+                    f,
+                    "{} contains {character:?}, which Azure refuses",
+                    path.display()
+                )
             }
             Self::ProfileNeedsWeak { profile, left_out } => {
-                write!(f, "profile \"{profile}\" without its weak proposals {left_out}")
+                write!(
+                    f,
+                    "profile \"{profile}\" without its weak proposals {left_out}"
+                )
             }
             Self::AllowWeakUnused => f.write_str("allow_weak is true, and no proposal needs it"),
         }

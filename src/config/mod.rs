@@ -96,6 +96,21 @@ pub fn load_with(path: &Path, files: &dyn Files) -> Result<ResolvedConfig, Confi
     }
 }
 
+/// Where the configuration at `path` puts the control socket; the default when it does not
+/// say, or cannot be read. Asks nothing else of the file: somebody who may use the socket
+/// need not be able to read the keys.
+#[must_use]
+pub fn control_socket(path: &Path) -> std::path::PathBuf {
+    let configured = || {
+        let text = RealFiles.read_config(path).ok()?;
+        let (table, _) = DeTable::parse_recoverable(&text);
+        let gateway = table.get_ref().get("gateway")?.get_ref().as_table()?;
+        let socket = gateway.get("control_socket")?.get_ref().as_str()?;
+        Some(std::path::PathBuf::from(socket))
+    };
+    configured().unwrap_or_else(|| DEFAULT_CONTROL_SOCKET.into())
+}
+
 /// The raw file; `None` when it is not TOML, because what the parser made of the rest would
 /// only give rise to more faults.
 fn parse(source: &Source, findings: &mut Findings) -> Option<raw::RawFile> {

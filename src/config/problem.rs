@@ -117,7 +117,10 @@ impl Problem {
     fn new(finding: &Finding, source: &Source) -> Self {
         let place = finding.span.as_ref().map(|span| {
             let position = source.position(span.start);
-            let excerpt = source.excerpt(span);
+            let mut excerpt = source.excerpt(span);
+            if finding.fault == Fault::PskInline {
+                excerpt = excerpt.without_rest();
+            }
             Place {
                 path: source.path().to_owned(),
                 line: position.line,
@@ -157,7 +160,9 @@ impl Problem {
     #[must_use]
     pub fn one_line(&self) -> String {
         match &self.place {
-            Some(Place { path, line, column, .. }) => {
+            Some(Place {
+                path, line, column, ..
+            }) => {
                 format!("{}:{line}:{column}: {}", path.display(), self.headline)
             }
             None => format!("{}: {}", self.file.display(), self.headline),
@@ -191,7 +196,11 @@ impl Problem {
                 place.column
             ));
             lines.push(format!("{blank} {bar}"));
-            lines.push(format!("{} {bar} {}", place.line, place.text).trim_end().to_owned());
+            lines.push(
+                format!("{} {bar} {}", place.line, place.text)
+                    .trim_end()
+                    .to_owned(),
+            );
             let mark = palette.paint(tone, &"^".repeat(place.width));
             lines.push(format!("{blank} {bar} {}{mark}", place.indent));
         } else {

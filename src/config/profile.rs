@@ -144,6 +144,15 @@ const AZURE_POLICY_BASED: Values = Values {
 };
 
 impl Profile {
+    /// Deleting an IKE SA takes the peer's ESP SAs along, as Azure's gateways do at every
+    /// phase-1 rekey.
+    pub(super) const fn peer_drops_children(self) -> bool {
+        match self {
+            Self::AzureRouteBased | Self::AzurePolicyBased => true,
+            Self::Generic | Self::StrongSwan => false,
+        }
+    }
+
     /// Every profile with the name that configuration files use.
     pub(super) const NAMES: [(&'static str, Self); 4] = [
         ("generic", Self::Generic),
@@ -193,13 +202,22 @@ mod tests {
             assert_eq!(profile.name(), name);
             let values = profile.values();
             for proposal in values.phase1 {
-                assert!(!proposal.parse::<Phase1Suite>().unwrap().is_weak(), "{proposal}");
+                assert!(
+                    !proposal.parse::<Phase1Suite>().unwrap().is_weak(),
+                    "{proposal}"
+                );
             }
             for proposal in values.phase1_weak {
-                assert!(proposal.parse::<Phase1Suite>().unwrap().is_weak(), "{proposal}");
+                assert!(
+                    proposal.parse::<Phase1Suite>().unwrap().is_weak(),
+                    "{proposal}"
+                );
             }
             for proposal in values.phase2 {
-                assert!(!proposal.parse::<Phase2Proposal>().unwrap().is_weak(), "{proposal}");
+                assert!(
+                    !proposal.parse::<Phase2Proposal>().unwrap().is_weak(),
+                    "{proposal}"
+                );
             }
         }
     }

@@ -42,13 +42,26 @@ pub(super) fn load(
     let mut usable = true;
     if file.mode & 0o077 != 0 {
         let mode = file.mode;
-        findings.add(span, Fault::PskPermissions { path: path.clone(), mode });
+        findings.add(
+            span,
+            Fault::PskPermissions {
+                path: path.clone(),
+                mode,
+            },
+        );
         usable = false;
     }
     let us = files.user();
     if file.owner != 0 && file.owner != us {
         let owner = file.owner;
-        findings.add(span, Fault::PskOwner { path: path.clone(), owner, us });
+        findings.add(
+            span,
+            Fault::PskOwner {
+                path: path.clone(),
+                owner,
+                us,
+            },
+        );
         usable = false;
     }
     let key = without_newline(file.content.expose());

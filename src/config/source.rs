@@ -33,6 +33,16 @@ pub(super) struct Excerpt {
     pub(super) width: usize,
 }
 
+impl Excerpt {
+    /// The same without what stands behind the mark.
+    pub(super) fn without_rest(mut self) -> Self {
+        let shown = self.indent.chars().count() + self.width;
+        self.text = self.text.chars().take(shown).collect();
+        self.text.push_str(" = (hidden)");
+        self
+    }
+}
+
 impl Source {
     pub(super) fn new(path: &Path, text: String) -> Self {
         Self {
@@ -69,10 +79,16 @@ impl Source {
         let from = start - line_start;
         let to = self.floor(span.end).saturating_sub(line_start).max(from);
 
-        let marked = line.get(from.min(line.len())..to.min(line.len())).unwrap_or("");
+        let marked = line
+            .get(from.min(line.len())..to.min(line.len()))
+            .unwrap_or("");
         let lead = line.get(..from.min(line.len())).unwrap_or("");
         // Of a long line only a window is shown, and the marked part begins inside it.
-        let skipped = lead.chars().count().saturating_sub(EXCERPT_WIDTH / 2);
+        let skipped = if line.chars().count() > EXCERPT_WIDTH {
+            lead.chars().count().saturating_sub(EXCERPT_WIDTH / 2)
+        } else {
+            0
+        };
         let text: String = line.chars().skip(skipped).take(EXCERPT_WIDTH).collect();
         let shown = text.chars().count();
         let indent: String = lead
@@ -148,6 +164,12 @@ mod tests {
         assert_eq!(excerpt.text.chars().count(), EXCERPT_WIDTH);
         assert_eq!(excerpt.indent.len(), EXCERPT_WIDTH / 2);
         assert!(excerpt.text.trim_start().starts_with("keyx"));
+    }
+
+    #[test]
+    fn what_stands_behind_a_mark_can_be_hidden() {
+        let excerpt = source(" psk = \"hunter2\"").excerpt(&(1..4)).without_rest();
+        assert_eq!(excerpt.text, " psk = (hidden)");
     }
 
     #[test]

@@ -37,7 +37,8 @@ fn distance(a: &[char], b: &[char]) -> usize {
             let dropped = at(&last, j + 1) + 1;
             let added = at(&row, j) + 1;
             let mut best = replaced.min(dropped).min(added);
-            let exchanged = i > 0 && j > 0 && a.get(i - 1) == Some(&to) && b.get(j - 1) == Some(&from);
+            let exchanged =
+                i > 0 && j > 0 && a.get(i - 1) == Some(&to) && b.get(j - 1) == Some(&from);
             if exchanged {
                 best = best.min(at(&before, j - 1) + 1);
             }
@@ -69,7 +70,10 @@ mod tests {
     fn typing_errors_find_their_word() {
         let keys = ["proposals", "lifetime", "lifetime_kilobytes"];
         assert_eq!(nearest("lifetme", keys), Some("lifetime"));
-        assert_eq!(nearest("Lifetime-Kilobytes", keys), Some("lifetime_kilobytes"));
+        assert_eq!(
+            nearest("Lifetime-Kilobytes", keys),
+            Some("lifetime_kilobytes")
+        );
         assert_eq!(nearest("proposal", keys), Some("proposals"));
         assert_eq!(nearest("colour", keys), None);
         assert_eq!(nearest(&"lifetime".repeat(1000), keys), None);

@@ -149,8 +149,22 @@ mod tests {
         assert_eq!(parse_duration("500ms"), Some(Duration::from_millis(500)));
         assert_eq!(parse_duration("50us"), Some(Duration::from_micros(50)));
         for wrong in [
-            "", "8", "h", "8 h", "8H", "-8h", "+8h", "8.5h", "8h ", " 8h", "8hours", "8h30", "1w",
-            "99999999999999999999s", "18446744073709551615d", "8h²",
+            "",
+            "8",
+            "h",
+            "8 h",
+            "8H",
+            "-8h",
+            "+8h",
+            "8.5h",
+            "8h ",
+            " 8h",
+            "8hours",
+            "8h30",
+            "1w",
+            "99999999999999999999s",
+            "18446744073709551615d",
+            "8h²",
         ] {
             assert_eq!(parse_duration(wrong), None, "{wrong}");
         }
@@ -158,7 +172,16 @@ mod tests {
 
     #[test]
     fn durations_round_trip() {
-        for text in ["8h", "1h30m", "7h30m", "45s", "500ms", "50us", "1d2h3m4s5ms6us", "0s"] {
+        for text in [
+            "8h",
+            "1h30m",
+            "7h30m",
+            "45s",
+            "500ms",
+            "50us",
+            "1d2h3m4s5ms6us",
+            "0s",
+        ] {
             let duration = parse_duration(text).unwrap();
             assert_eq!(format_duration(duration), text);
         }
@@ -169,15 +192,31 @@ mod tests {
     fn device_names() {
         assert_eq!(refuse_device("vti-azure"), None);
         assert_eq!(refuse_device("abcdefghijklmno"), None);
-        for wrong in ["", "abcdefghijklmnop", "a b", "a/b", "lo", ".", "-a", "vti:1", "ü"] {
+        for wrong in [
+            "",
+            "abcdefghijklmnop",
+            "a b",
+            "a/b",
+            "lo",
+            ".",
+            "-a",
+            "vti:1",
+            "ü",
+        ] {
             assert!(refuse_device(wrong).is_some(), "{wrong}");
         }
     }
 
     #[test]
     fn a_bare_address_is_its_host_prefix() {
-        assert_eq!(parse_prefix("10.0.0.1"), Some("10.0.0.1/32".parse().unwrap()));
-        assert_eq!(parse_prefix("10.0.0.1/8"), Some("10.0.0.1/8".parse().unwrap()));
+        assert_eq!(
+            parse_prefix("10.0.0.1"),
+            Some("10.0.0.1/32".parse().unwrap())
+        );
+        assert_eq!(
+            parse_prefix("10.0.0.1/8"),
+            Some("10.0.0.1/8".parse().unwrap())
+        );
         assert_eq!(parse_prefix("10.0.0.0/33"), None);
     }
 }

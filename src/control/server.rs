@@ -13,7 +13,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::protocol::{Command, MAX_REQUEST, Refusal, RefusalKind, Reply, decode_command, encode_reply};
+use super::protocol::{
+    Command, MAX_REQUEST, Refusal, RefusalKind, Reply, decode_command, encode_reply,
+};
 
 /// Clients served at the same time; the next one waits in the kernel's queue.
 const MAX_CLIENTS: usize = 16;
@@ -154,7 +156,10 @@ impl Server {
             }
         }
         // Answers that are on their way may still arrive.
-        let _ = timeout(WRITE, async { while clients.join_next().await.is_some() {} }).await;
+        let _ = timeout(WRITE, async {
+            while clients.join_next().await.is_some() {}
+        })
+        .await;
         drop(self.file);
     }
 }

@@ -20,17 +20,34 @@ fn text(line: Vec<u8>) -> String {
 #[test]
 fn commands_on_the_wire() {
     for (command, wire) in [
-        (Command::Status { connection: None }, r#"{"cmd":"status","v":1}"#),
         (
-            Command::Status { connection: Some("azure".into()) },
+            Command::Status { connection: None },
+            r#"{"cmd":"status","v":1}"#,
+        ),
+        (
+            Command::Status {
+                connection: Some("azure".into()),
+            },
             r#"{"cmd":"status","connection":"azure","v":1}"#,
         ),
-        (Command::Up { connection: "a".into() }, r#"{"cmd":"up","connection":"a","v":1}"#),
-        (Command::Down { connection: "a".into() }, r#"{"cmd":"down","connection":"a","v":1}"#),
+        (
+            Command::Up {
+                connection: "a".into(),
+            },
+            r#"{"cmd":"up","connection":"a","v":1}"#,
+        ),
+        (
+            Command::Down {
+                connection: "a".into(),
+            },
+            r#"{"cmd":"down","connection":"a","v":1}"#,
+        ),
         (Command::Reload, r#"{"cmd":"reload","v":1}"#),
         (Command::Counters, r#"{"cmd":"counters","v":1}"#),
         (
-            Command::KeylogOn { directory: "/var/keys".into() },
+            Command::KeylogOn {
+                directory: "/var/keys".into(),
+            },
             r#"{"cmd":"keylog-on","directory":"/var/keys","v":1}"#,
         ),
         (Command::KeylogOff, r#"{"cmd":"keylog-off","v":1}"#),
@@ -44,8 +61,14 @@ fn commands_on_the_wire() {
 fn replies_on_the_wire() {
     let refusal = Refusal::unknown_connection("azzure", ["azure", "branch"]);
     for (reply, wire) in [
-        (Reply::Done("started".into()), r#"{"data":"started","reply":"done","v":1}"#),
-        (Reply::Counters(Counters::new()), r#"{"data":{},"reply":"counters","v":1}"#),
+        (
+            Reply::Done("started".into()),
+            r#"{"data":"started","reply":"done","v":1}"#,
+        ),
+        (
+            Reply::Counters(Counters::new()),
+            r#"{"data":{},"reply":"counters","v":1}"#,
+        ),
         (
             Reply::Refused(refusal),
             r#"{"data":{"hint":"configured: azure, branch","kind":"unknown-connection","message":"there is no connection \"azzure\""},"reply":"refused","v":1}"#,
@@ -62,18 +85,50 @@ fn requests_that_are_refused() {
         ("", RefusalKind::BadRequest, "not JSON"),
         ("status", RefusalKind::BadRequest, "not JSON"),
         ("[1]", RefusalKind::BadRequest, "not a JSON object"),
-        (r#"{"cmd":"status"}"#, RefusalKind::Version, "the daemon speaks version 1, not none"),
-        (r#"{"v":2,"cmd":"status"}"#, RefusalKind::Version, "the daemon speaks version 1, not 2"),
-        (r#"{"v":"1","cmd":"status"}"#, RefusalKind::Version, "the daemon speaks version 1, not \"1\""),
+        (
+            r#"{"cmd":"status"}"#,
+            RefusalKind::Version,
+            "the daemon speaks version 1, not none",
+        ),
+        (
+            r#"{"v":2,"cmd":"status"}"#,
+            RefusalKind::Version,
+            "the daemon speaks version 1, not 2",
+        ),
+        (
+            r#"{"v":"1","cmd":"status"}"#,
+            RefusalKind::Version,
+            "the daemon speaks version 1, not \"1\"",
+        ),
         (r#"{"v":1}"#, RefusalKind::BadRequest, "missing field `cmd`"),
-        (r#"{"v":1,"cmd":"explode"}"#, RefusalKind::BadRequest, "unknown variant `explode`"),
-        (r#"{"v":1,"cmd":"up"}"#, RefusalKind::BadRequest, "missing field `connection`"),
-        (r#"{"v":1,"cmd":"up","connection":1}"#, RefusalKind::BadRequest, "invalid type"),
-        (r#"{"v":1,"cmd":"status","conection":"a"}"#, RefusalKind::BadRequest, "unknown field `conection`"),
+        (
+            r#"{"v":1,"cmd":"explode"}"#,
+            RefusalKind::BadRequest,
+            "unknown variant `explode`",
+        ),
+        (
+            r#"{"v":1,"cmd":"up"}"#,
+            RefusalKind::BadRequest,
+            "missing field `connection`",
+        ),
+        (
+            r#"{"v":1,"cmd":"up","connection":1}"#,
+            RefusalKind::BadRequest,
+            "invalid type",
+        ),
+        (
+            r#"{"v":1,"cmd":"status","conection":"a"}"#,
+            RefusalKind::BadRequest,
+            "unknown field `conection`",
+        ),
     ] {
         let refusal = decode_command(line.as_bytes()).unwrap_err();
         assert_eq!(refusal.kind, kind, "{line}");
-        assert!(refusal.message.contains(message), "{line}: {}", refusal.message);
+        assert!(
+            refusal.message.contains(message),
+            "{line}: {}",
+            refusal.message
+        );
     }
 }
 
@@ -108,7 +163,10 @@ fn with_server<T: Send + 'static>(
     path: PathBuf,
     client: impl FnOnce(PathBuf) -> T + Send + 'static,
 ) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     runtime.block_on(async move {
         let server = Server::bind(&path).unwrap();
         let (calls, mut incoming) = mpsc::channel::<Call>(4);
@@ -141,8 +199,13 @@ fn a_client_gets_one_answer_for_each_command() {
         let mode = std::fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         let mut client = Client::connect(&path, PATIENCE).unwrap();
-        [Command::Reload, Command::Up { connection: "a".into() }]
-            .map(|command| client.call(&command).unwrap())
+        [
+            Command::Reload,
+            Command::Up {
+                connection: "a".into(),
+            },
+        ]
+        .map(|command| client.call(&command).unwrap())
     });
     assert_eq!(
         answers,
@@ -158,7 +221,9 @@ fn nonsense_is_answered_and_the_line_stays_open() {
     let folder = Folder::new();
     let answer = with_server(folder.socket(), |path| {
         let mut stream = StdStream::connect(path).unwrap();
-        stream.write_all(b"hello\n{\"v\":1,\"cmd\":\"reload\"}\n").unwrap();
+        stream
+            .write_all(b"hello\n{\"v\":1,\"cmd\":\"reload\"}\n")
+            .unwrap();
         let mut answer = String::new();
         stream.shutdown(std::net::Shutdown::Write).unwrap();
         stream.read_to_string(&mut answer).unwrap();
@@ -180,16 +245,24 @@ fn an_endless_line_is_cut_off() {
         stream.read_to_string(&mut answer).unwrap();
         answer
     });
-    assert!(answer.contains("a request is at most 4096 bytes"), "{answer}");
+    assert!(
+        answer.contains("a request is at most 4096 bytes"),
+        "{answer}"
+    );
 }
 
 #[test]
 fn many_clients_who_say_nothing_do_not_shut_the_others_out_for_ever() {
     let folder = Folder::new();
     let answer = with_server(folder.socket(), |path| {
-        let silent: Vec<StdStream> = (0..40).map(|_| StdStream::connect(&path).unwrap()).collect();
+        let silent: Vec<StdStream> = (0..40)
+            .map(|_| StdStream::connect(&path).unwrap())
+            .collect();
         drop(silent);
-        Client::connect(&path, PATIENCE).unwrap().call(&Command::Reload).unwrap()
+        Client::connect(&path, PATIENCE)
+            .unwrap()
+            .call(&Command::Reload)
+            .unwrap()
     });
     assert_eq!(answer, Reply::Done("Reload".into()));
 }
@@ -202,7 +275,10 @@ fn a_dead_socket_is_replaced_and_a_live_one_is_not() {
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
     assert!(path.exists());
     with_server(path, |path| {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
         let _inside = runtime.enter();
         let refused = Server::bind(&path).unwrap_err();
         assert_eq!(
@@ -220,7 +296,10 @@ fn a_file_in_the_way_is_left_alone() {
     let folder = Folder::new();
     let path = folder.0.join("vipsec.sock");
     std::fs::write(&path, "precious").unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     let _inside = runtime.enter();
     assert!(matches!(Server::bind(&path), Err(BindError::InTheWay(_))));
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
@@ -234,7 +313,11 @@ fn a_client_without_a_daemon_knows_what_to_do() {
         error.to_string(),
         format!("no daemon answers at {}", folder.socket().display())
     );
-    assert!(error.hint().starts_with("is it running? systemctl status vipsec"));
+    assert!(
+        error
+            .hint()
+            .starts_with("is it running? systemctl status vipsec")
+    );
 }
 
 #[test]
@@ -243,5 +326,8 @@ fn a_daemon_that_hangs_is_given_up() {
     let path = folder.0.join("vipsec.sock");
     let _silent = std::os::unix::net::UnixListener::bind(&path).unwrap();
     let mut client = Client::connect(&path, Duration::from_millis(50)).unwrap();
-    assert!(matches!(client.call(&Command::Reload), Err(ClientError::Timeout)));
+    assert!(matches!(
+        client.call(&Command::Reload),
+        Err(ClientError::Timeout)
+    ));
 }

@@ -100,6 +100,15 @@ pub enum Role {
     Responder,
 }
 
+impl From<ikev1::Role> for Role {
+    fn from(role: ikev1::Role) -> Self {
+        match role {
+            ikev1::Role::Initiator => Self::Initiator,
+            ikev1::Role::Responder => Self::Responder,
+        }
+    }
+}
+
 /// How ESP travels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -149,8 +158,6 @@ pub struct IkeSaStatus {
     pub rekey_in_secs: Option<u64>,
     /// NATs on the way.
     pub nat: NatStatus,
-    /// How ESP of this SA will travel.
-    pub encapsulation: Encapsulation,
     /// Our address and port for IKE.
     pub local: SocketAddr,
     /// The peer's address and port for IKE.

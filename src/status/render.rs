@@ -75,7 +75,12 @@ fn summary(connections: &[ConnectionStatus]) -> String {
         ConnectionState::Down,
     ]
     .into_iter()
-    .map(|state| (state, connections.iter().filter(|c| c.state == state).count()))
+    .map(|state| {
+        (
+            state,
+            connections.iter().filter(|c| c.state == state).count(),
+        )
+    })
     .filter(|(_, count)| *count > 0)
     .map(|(state, count)| format!("{count} {state}"))
     .collect();
@@ -105,7 +110,10 @@ fn render_connection(connection: &ConnectionStatus, palette: Palette, lines: &mu
         .map_or_else(|| "any".to_owned(), |remote| remote.to_string());
     let mut ends = format!("{} <-> {remote}", connection.local);
     if connection.local_id != connection.local.to_string() || connection.peer_id != remote {
-        ends += &format!("   as {}, peer is {}", connection.local_id, connection.peer_id);
+        ends += &format!(
+            "   as {}, peer is {}",
+            connection.local_id, connection.peer_id
+        );
     }
     row("peer", &ends, palette, lines);
     let trouble = connection.last_error.as_ref().map(|error| {
@@ -114,7 +122,10 @@ fn render_connection(connection: &ConnectionStatus, palette: Palette, lines: &mu
         } else {
             Tone::Bad
         };
-        palette.paint(tone, &format!("{} ago: {}", age(error.ago_secs), error.text))
+        palette.paint(
+            tone,
+            &format!("{} ago: {}", age(error.ago_secs), error.text),
+        )
     });
     // What is wrong comes first while it is wrong, and last when it is history.
     let up = connection.state == ConnectionState::Up;
@@ -357,7 +368,12 @@ mod tests {
 
     #[test]
     fn thousands_are_apart() {
-        for (number, text) in [(0, "0"), (999, "999"), (1_000, "1,000"), (1_234_567, "1,234,567")] {
+        for (number, text) in [
+            (0, "0"),
+            (999, "999"),
+            (1_000, "1,000"),
+            (1_234_567, "1,234,567"),
+        ] {
             assert_eq!(grouped(number), text);
         }
     }

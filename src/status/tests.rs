@@ -40,7 +40,6 @@ fn ike_sa() -> IkeSaStatus {
             local: true,
             remote: false,
         },
-        encapsulation: Encapsulation::Udp,
         local: "203.0.113.1:4500".parse().unwrap(),
         remote: "198.51.100.7:4500".parse().unwrap(),
     }
@@ -95,7 +94,12 @@ fn a_tunnel_that_is_up() {
     let mut status = status(vec![azure]);
     status.counters.insert(
         "esp".to_owned(),
-        [("replayed".to_owned(), 1_200), ("bad-icv".to_owned(), 1), ("malformed".to_owned(), 0)].into(),
+        [
+            ("replayed".to_owned(), 1_200),
+            ("bad-icv".to_owned(), 1),
+            ("malformed".to_owned(), 0),
+        ]
+        .into(),
     );
     assert_eq!(
         render(&status, Palette::Plain),

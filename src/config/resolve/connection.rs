@@ -6,9 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ikev1::Identity;
-use ikev1::config::{
-    Connection, EncapsulationPolicy, Phase1Exchange, RemoteAddress, StartMode,
-};
+use ikev1::config::{Connection, EncapsulationPolicy, Phase1Exchange, RemoteAddress, StartMode};
 use ipnet::IpNet;
 use ipsec_types::{ConnectionId, SecretBytes, SelectorPair};
 use toml::Spanned;
@@ -85,15 +83,23 @@ fn resolve_parts(
     let name = name(raw, context.findings);
     outline.name.clone_from(&name);
     let name = name.map(Spanned::into_inner);
-    draft.settle("name", given(name.clone()), (String::new(), Origin::Default), |name| quoted(name));
+    draft.settle(
+        "name",
+        given(name.clone()),
+        (String::new(), Origin::Default),
+        |name| quoted(name),
+    );
 
     let profile = one_of(&raw.profile, "profile", &Profile::NAMES, context.findings);
     // A profile that is not understood must not judge the rest of the connection.
     let known_profile = !matches!(profile, Field::Invalid);
     let profile = draft
-        .settle("profile", profile, (Profile::Generic, Origin::Default), |profile| {
-            quoted(profile.name())
-        })
+        .settle(
+            "profile",
+            profile,
+            (Profile::Generic, Origin::Default),
+            |profile| quoted(profile.name()),
+        )
         .unwrap_or_default();
 
     let start = start(raw, profile, &mut draft, context.findings);
@@ -103,9 +109,12 @@ fn resolve_parts(
     {
         context.findings.add(&given.span(), Fault::AggressiveMode);
     }
-    let exchange = draft.settle("mode", mode, (Phase1Exchange::Main, Origin::Default), |mode| {
-        word_for(&MODE, mode)
-    });
+    let exchange = draft.settle(
+        "mode",
+        mode,
+        (Phase1Exchange::Main, Origin::Default),
+        |mode| word_for(&MODE, mode),
+    );
     let ends = ends(raw, &mut draft, context.findings, outline);
     if let Some(ends) = &ends {
         refuse_any_peer(raw, ends, start, exchange, context.findings);
@@ -114,7 +123,15 @@ fn resolve_parts(
     let wire = wire(raw, &mut draft, context.findings);
     let phases = phases::resolve(raw, profile, known_profile, &mut draft, context.findings);
     let vti = section(&raw.vti);
-    let traffic = traffic::resolve(raw, &vti, profile, name.as_deref(), &mut draft, context.findings, outline);
+    let traffic = traffic::resolve(
+        raw,
+        &vti,
+        profile,
+        name.as_deref(),
+        &mut draft,
+        context.findings,
+        outline,
+    );
 
     let (ends, phases, traffic, wire) = (ends?, phases?, traffic?, wire?);
     let ike = Connection {
@@ -135,6 +152,8 @@ fn resolve_parts(
         dpd: phases.dpd,
         nat_keepalive: wire.nat_keepalive,
         fragmentation: wire.fragmentation,
+        peer_drops_children: profile.peer_drops_children(),
+        dpd_by_ping: false,
     };
     let resolved = ResolvedConnection {
         ike: Arc::new(ike),
@@ -148,19 +167,29 @@ fn resolve_parts(
 
 /// A value that has already been judged, as a field; its place is not needed any more.
 fn given<T>(value: Option<T>) -> Field<T> {
-    value.map_or(Field::Invalid, |value| Field::Given(Spanned::new(0..0, value)))
+    value.map_or(Field::Invalid, |value| {
+        Field::Given(Spanned::new(0..0, value))
+    })
 }
 
 fn name(raw: &RawConnection, findings: &mut Findings) -> Option<Spanned<String>> {
-    required(&raw.name, raw.span(), "name", "a name of your choice, such as \"azure-weu\"", findings);
-    let name = raw.name.understand(findings, |name| match refuse_name(name) {
-        None => Ok(name.clone()),
-        Some(reason) => Err(Fault::BadName {
-            key: "name",
-            found: name.clone(),
-            reason,
-        }),
-    });
+    required(
+        &raw.name,
+        raw.span(),
+        "name",
+        "a name of your choice, such as \"azure-weu\"",
+        findings,
+    );
+    let name = raw
+        .name
+        .understand(findings, |name| match refuse_name(name) {
+            None => Ok(name.clone()),
+            Some(reason) => Err(Fault::BadName {
+                key: "name",
+                found: name.clone(),
+                reason,
+            }),
+        });
     name.given().cloned()
 }
 
@@ -202,9 +231,23 @@ fn ends(
     findings: &mut Findings,
     outline: &mut Outline,
 ) -> Option<Ends> {
-    required(&raw.local, raw.span(), "local", "this gateway's outer IP address", findings);
-    required(&raw.remote, raw.span(), "remote", "the peer's outer IP address", findings);
-    let local = raw.local.understand(findings, |text| endpoint("local", text));
+    required(
+        &raw.local,
+        raw.span(),
+        "local",
+        "this gateway's outer IP address",
+        findings,
+    );
+    required(
+        &raw.remote,
+        raw.span(),
+        "remote",
+        "the peer's outer IP address",
+        findings,
+    );
+    let local = raw
+        .local
+        .understand(findings, |text| endpoint("local", text));
     let remote = raw.remote.understand(findings, |text| {
         if text == "any" {
             return Ok(RemoteAddress::Any);
@@ -226,10 +269,15 @@ fn ends(
         quoted(&address.to_string())
     });
     let nothing = (RemoteAddress::Any, Origin::Default);
-    let remote = draft.settle("remote", required_field(remote), nothing, |remote| match remote {
-        RemoteAddress::Address(address) => quoted(&address.to_string()),
-        RemoteAddress::Any => quoted("any"),
-    });
+    let remote = draft.settle(
+        "remote",
+        required_field(remote),
+        nothing,
+        |remote| match remote {
+            RemoteAddress::Address(address) => quoted(&address.to_string()),
+            RemoteAddress::Any => quoted("any"),
+        },
+    );
     // Both identities are judged even when an address is wrong.
     let local_id = identity("local_id", &raw.local_id, findings);
     let remote_id = identity("remote_id", &raw.remote_id, findings);
@@ -357,7 +405,13 @@ fn psk(
     context: &mut Context<'_>,
 ) -> Option<SecretBytes> {
     let expected = "the path of a file with the pre-shared key alone, mode 0600";
-    required(&raw.psk_file, raw.span(), "psk_file", expected, context.findings);
+    required(
+        &raw.psk_file,
+        raw.span(),
+        "psk_file",
+        expected,
+        context.findings,
+    );
     let nothing = (String::new(), Origin::Default);
     let field = required_field(raw.psk_file.clone());
     draft.settle("psk_file", field, nothing, |path| quoted(path))?;
@@ -365,10 +419,15 @@ fn psk(
     let path = context.beside_the_file(given.get_ref());
     let key = secret::load(&path, context.files, &given.span(), context.findings)?;
     if profile.is_azure() {
-        let refused = key.expose().iter().find(|byte| matches!(byte, b' ' | b'-' | b'~'));
+        let refused = key
+            .expose()
+            .iter()
+            .find(|byte| matches!(byte, b' ' | b'-' | b'~'));
         if let Some(&byte) = refused {
             let character = char::from(byte);
-            context.findings.add(&given.span(), Fault::PskRefusedByAzure { path, character });
+            context
+                .findings
+                .add(&given.span(), Fault::PskRefusedByAzure { path, character });
         }
     }
     Some(key)
@@ -382,16 +441,27 @@ struct Wire {
 }
 
 fn wire(raw: &RawConnection, draft: &mut Draft<'_>, findings: &mut Findings) -> Option<Wire> {
-    let field = one_of(&raw.encapsulation, "encapsulation", &ENCAPSULATION, findings);
+    let field = one_of(
+        &raw.encapsulation,
+        "encapsulation",
+        &ENCAPSULATION,
+        findings,
+    );
     let fallback = (EncapsulationPolicy::Auto, Origin::Default);
     let encapsulation = draft.settle("encapsulation", field, fallback, |policy| {
         word_for(&ENCAPSULATION, policy)
     });
     let fallback = (true, Origin::Default);
-    let fragmentation = draft.settle("fragmentation", raw.fragmentation.clone(), fallback, bool::to_string);
+    let fragmentation = draft.settle(
+        "fragmentation",
+        raw.fragmentation.clone(),
+        fallback,
+        bool::to_string,
+    );
     let bounds = Duration::from_secs(1)..=Duration::from_mins(10);
     let field = duration(&raw.nat_keepalive, "nat_keepalive", bounds, findings);
-    let nat_keepalive = draft.settle_duration("nat_keepalive", field, (NAT_KEEPALIVE, Origin::Default));
+    let nat_keepalive =
+        draft.settle_duration("nat_keepalive", field, (NAT_KEEPALIVE, Origin::Default));
     Some(Wire {
         encapsulation: encapsulation?,
         fragmentation: fragmentation?,

@@ -13,21 +13,30 @@ use crate::config::problem::Findings;
 
 /// Notes every clash between two connections, at the later one.
 pub(super) fn check(outlines: &[Outline], findings: &mut Findings) {
-    unique(outlines, |outline| outline.name.as_ref(), findings, |name, _| {
-        Fault::DuplicateConnection { name: name.clone() }
-    });
-    unique(outlines, |outline| outline.device.as_ref(), findings, |device, _| {
-        Fault::DuplicateDevice {
+    unique(
+        outlines,
+        |outline| outline.name.as_ref(),
+        findings,
+        |name, _| Fault::DuplicateConnection { name: name.clone() },
+    );
+    unique(
+        outlines,
+        |outline| outline.device.as_ref(),
+        findings,
+        |device, _| Fault::DuplicateDevice {
             device: device.clone(),
-        }
-    });
-    unique(outlines, |outline| outline.peer.as_ref(), findings, |(local, remote), other| {
-        Fault::DuplicatePeer {
+        },
+    );
+    unique(
+        outlines,
+        |outline| outline.peer.as_ref(),
+        findings,
+        |(local, remote), other| Fault::DuplicatePeer {
             local: local.to_string(),
             remote: remote.to_string(),
             other,
-        }
-    });
+        },
+    );
     for (index, later) in outlines.iter().enumerate() {
         for earlier in outlines.iter().take(index) {
             if !overlapping_selectors(earlier, later, findings) {

@@ -78,7 +78,10 @@ pub(super) fn duration(
         if bounds.contains(&duration) {
             return Ok(duration);
         }
-        let (least, most) = (format_duration(*bounds.start()), format_duration(*bounds.end()));
+        let (least, most) = (
+            format_duration(*bounds.start()),
+            format_duration(*bounds.end()),
+        );
         Err(Fault::OutOfRange {
             key: key.to_owned(),
             found: format!("\"{found}\""),
@@ -166,7 +169,10 @@ pub(super) fn quoted(text: &str) -> String {
 
 /// A list of strings as a file has it.
 pub(super) fn quoted_list<T: ToString>(values: &[T]) -> String {
-    let quoted: Vec<String> = values.iter().map(|value| quoted(&value.to_string())).collect();
+    let quoted: Vec<String> = values
+        .iter()
+        .map(|value| quoted(&value.to_string()))
+        .collect();
     format!("[{}]", quoted.join(", "))
 }
 

@@ -22,18 +22,25 @@ const MAX_SOCKET_PATH: usize = 107;
 pub(super) fn resolve(raw: &RawGateway, context: &mut Context<'_>) -> Option<Gateway> {
     let files = context.files;
     let findings = &mut *context.findings;
-    let name = raw.name.understand(findings, |name| match refuse_name(name) {
-        None => Ok(name.clone()),
-        Some(reason) => Err(Fault::BadName {
-            key: "name",
-            found: name.clone(),
-            reason,
-        }),
-    });
+    let name = raw
+        .name
+        .understand(findings, |name| match refuse_name(name) {
+            None => Ok(name.clone()),
+            Some(reason) => Err(Fault::BadName {
+                key: "name",
+                found: name.clone(),
+                reason,
+            }),
+        });
     let workers = number(&raw.workers, "workers", 1..=MAX_WORKERS, findings);
     let most = Duration::from_millis(10);
     let busy_poll = duration(&raw.busy_poll, "busy_poll", Duration::ZERO..=most, findings);
-    let mark = number(&raw.firewall_mark, "firewall_mark", 1..=i64::from(u32::MAX), findings);
+    let mark = number(
+        &raw.firewall_mark,
+        "firewall_mark",
+        1..=i64::from(u32::MAX),
+        findings,
+    );
     let socket = raw.control_socket.understand(findings, |path| {
         if path.starts_with('/') && path.len() <= MAX_SOCKET_PATH {
             return Ok(PathBuf::from(path));

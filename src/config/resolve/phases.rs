@@ -10,10 +10,10 @@ use ikev1::config::{
 use ikev1::{Phase1Suite, Phase2Proposal};
 use toml::Spanned;
 
-use super::proposal::{Proposal, weakness};
 use super::draft::{Draft, duration, number, one_of, quoted_list, word_for};
+use super::proposal::{Proposal, weakness};
 use super::section;
-use crate::config::document::{Section as _, DurationText, Field};
+use crate::config::document::{DurationText, Field, Section as _};
 use crate::config::explain::Origin;
 use crate::config::fault::Fault;
 use crate::config::problem::Findings;
@@ -76,11 +76,25 @@ pub(super) fn resolve(
     let consent = Consent::new(raw, profile, known_profile, draft);
     let proposals1 = consent.phase1(&raw1, raw, draft, findings);
     let life1 = lifetime(&raw1.lifetime, &PHASE1, profile, draft, findings);
-    let rekey1 = rekey(&raw1.rekey_margin, &raw1.rekey_jitter, &PHASE1, life1.as_ref(), draft, findings);
+    let rekey1 = rekey(
+        &raw1.rekey_margin,
+        &raw1.rekey_jitter,
+        &PHASE1,
+        life1.as_ref(),
+        draft,
+        findings,
+    );
     let proposals2 = consent.phase2(&raw2, draft, findings);
     let life2 = lifetime(&raw2.lifetime, &PHASE2, profile, draft, findings);
     let kilobytes = kilobytes(&raw2, profile, draft, findings);
-    let rekey2 = rekey(&raw2.rekey_margin, &raw2.rekey_jitter, &PHASE2, life2.as_ref(), draft, findings);
+    let rekey2 = rekey(
+        &raw2.rekey_margin,
+        &raw2.rekey_jitter,
+        &PHASE2,
+        life2.as_ref(),
+        draft,
+        findings,
+    );
     let bounds = Duration::ZERO..=Duration::from_mins(10);
     let grace = duration(&raw2.grace, "phase2.grace", bounds, findings);
     let grace = draft.settle_duration("phase2.grace", grace, (GRACE, Origin::Default));
@@ -161,7 +175,11 @@ fn lifetime(
             expected: "whole seconds".to_owned(),
         })
     });
-    draft.settle_duration(words.lifetime, field, from_profile(profile, words.profile_lifetime))
+    draft.settle_duration(
+        words.lifetime,
+        field,
+        from_profile(profile, words.profile_lifetime),
+    )
 }
 
 /// When the successor is negotiated.
@@ -214,11 +232,17 @@ fn kilobytes(
         if found == 0 {
             return Ok(None);
         }
-        let fits = KILOBYTES.contains(&found).then(|| u64::try_from(found).ok());
+        let fits = KILOBYTES
+            .contains(&found)
+            .then(|| u64::try_from(found).ok());
         fits.flatten().map(Some).ok_or_else(|| Fault::OutOfRange {
             key: "lifetime_kilobytes".to_owned(),
             found: found.to_string(),
-            expected: format!("{} to {}, or 0 for no limit", KILOBYTES.start(), KILOBYTES.end()),
+            expected: format!(
+                "{} to {}, or 0 for no limit",
+                KILOBYTES.start(),
+                KILOBYTES.end()
+            ),
         })
     });
     let fallback = from_profile(profile, |values| values.phase2_kilobytes);
@@ -229,7 +253,9 @@ fn kilobytes(
 
 fn replay_window(raw: &RawPhase2, draft: &mut Draft<'_>, findings: &mut Findings) -> Option<u32> {
     let field = raw.replay_window.understand(findings, |&found| {
-        let window = u32::try_from(found).ok().filter(|window| (64..=4096).contains(window));
+        let window = u32::try_from(found)
+            .ok()
+            .filter(|window| (64..=4096).contains(window));
         match window {
             Some(window) if window.is_power_of_two() => Ok(window),
             Some(window) => Err(Fault::NotPowerOfTwo {
@@ -243,7 +269,12 @@ fn replay_window(raw: &RawPhase2, draft: &mut Draft<'_>, findings: &mut Findings
             }),
         }
     });
-    draft.settle("phase2.replay_window", field, (1024, Origin::Default), u32::to_string)
+    draft.settle(
+        "phase2.replay_window",
+        field,
+        (1024, Origin::Default),
+        u32::to_string,
+    )
 }
 
 fn dpd(
@@ -260,7 +291,9 @@ fn dpd(
     let failures = number(&raw.max_failures, "dpd.max_failures", 1..=100, findings);
 
     let fallback = from_profile(profile, |values| values.dpd.map(|dpd| dpd.action));
-    let action = draft.settle("dpd.action", action, fallback, |action| word_for(&DPD_ACTION, action));
+    let action = draft.settle("dpd.action", action, fallback, |action| {
+        word_for(&DPD_ACTION, action)
+    });
     if action == Some(None) {
         return Some(None);
     }
@@ -284,7 +317,12 @@ fn retransmit(
     let usual = RetransmitPolicy::default();
     let bounds = Duration::from_millis(100)..=Duration::from_mins(1);
     let first = duration(&raw.first, "retransmit.first", bounds.clone(), findings);
-    let growth = number(&raw.growth_percent, "retransmit.growth_percent", 100..=400, findings);
+    let growth = number(
+        &raw.growth_percent,
+        "retransmit.growth_percent",
+        100..=400,
+        findings,
+    );
     let ceiling = duration(&raw.ceiling, "retransmit.ceiling", bounds, findings);
     let tries = number(&raw.tries, "retransmit.tries", 0..=50, findings);
     let default = Origin::Default;
@@ -296,7 +334,12 @@ fn retransmit(
         u32::to_string,
     );
     let ceiling = draft.settle_duration("retransmit.ceiling", ceiling, (usual.ceiling, default));
-    let tries = draft.settle("retransmit.tries", tries, (usual.tries, default), u32::to_string);
+    let tries = draft.settle(
+        "retransmit.tries",
+        tries,
+        (usual.tries, default),
+        u32::to_string,
+    );
     Some(RetransmitPolicy {
         initial: first?,
         factor_percent: growth?,
@@ -314,7 +357,12 @@ struct Consent {
 }
 
 impl Consent {
-    fn new(raw: &RawConnection, profile: Profile, known_profile: bool, draft: &mut Draft<'_>) -> Self {
+    fn new(
+        raw: &RawConnection,
+        profile: Profile,
+        known_profile: bool,
+        draft: &mut Draft<'_>,
+    ) -> Self {
         let settled = draft.settle(
             "allow_weak",
             raw.allow_weak.clone(),
@@ -351,7 +399,9 @@ impl Consent {
         let (_, origin) = from_profile(self.profile, |values| values.phase1);
         let fallback = (known(&names), origin);
         let field = self.list(&raw.proposals, "phase1.proposals", findings);
-        draft.settle("phase1.proposals", field, fallback, |list| quoted_list(list))
+        draft.settle("phase1.proposals", field, fallback, |list| {
+            quoted_list(list)
+        })
     }
 
     fn phase2(
@@ -363,7 +413,9 @@ impl Consent {
         let (names, origin) = from_profile(self.profile, |values| values.phase2);
         let fallback = (known(names), origin);
         let field = self.list(&raw.proposals, "phase2.proposals", findings);
-        draft.settle("phase2.proposals", field, fallback, |list| quoted_list(list))
+        draft.settle("phase2.proposals", field, fallback, |list| {
+            quoted_list(list)
+        })
     }
 
     /// Proposals of the file, each understood by itself so that every fault is noted.
@@ -388,7 +440,9 @@ impl Consent {
             }
         }
         let fault = match given.get_ref().len() {
-            0 => Some(Fault::EmptyList { key: key.to_owned() }),
+            0 => Some(Fault::EmptyList {
+                key: key.to_owned(),
+            }),
             1..=MAX_PROPOSALS => None,
             count => Some(Fault::OutOfRange {
                 key: key.to_owned(),
@@ -445,8 +499,7 @@ impl Consent {
         else {
             return;
         };
-        let used = phase1.iter().any(Proposal::is_weak)
-            || phase2.iter().any(Proposal::is_weak);
+        let used = phase1.iter().any(Proposal::is_weak) || phase2.iter().any(Proposal::is_weak);
         if *given.get_ref() && !used {
             findings.add(&given.span(), Fault::AllowWeakUnused);
         }

@@ -111,9 +111,10 @@ pub(super) fn weakness(name: &str) -> (&'static str, &'static str) {
     TABLE
         .into_iter()
         .find(|(part, _, _)| name.split('-').any(|found| found == *part))
-        .map_or(("a weak algorithm", "it is out of date"), |(_, algorithm, why)| {
-            (algorithm, why)
-        })
+        .map_or(
+            ("a weak algorithm", "it is out of date"),
+            |(_, algorithm, why)| (algorithm, why),
+        )
 }
 
 #[cfg(test)]
@@ -138,7 +139,12 @@ mod tests {
 
     #[test]
     fn every_weak_algorithm_has_a_name() {
-        for name in ["3des-sha1-modp2048", "aes128-md5-modp2048", "aes128-sha1-modp1024", "aes128-sha1-modp1536"] {
+        for name in [
+            "3des-sha1-modp2048",
+            "aes128-md5-modp2048",
+            "aes128-sha1-modp1024",
+            "aes128-sha1-modp1536",
+        ] {
             let suite: Phase1Suite = name.parse().unwrap();
             assert!(Proposal::is_weak(&suite));
             assert_ne!(weakness(name).0, "a weak algorithm", "{name}");

@@ -7,7 +7,7 @@ use toml::Spanned;
 use super::connection::Outline;
 use super::draft::{Draft, number, quoted, quoted_list};
 use super::phases::from_profile;
-use crate::config::document::{Section as _, Field, WordOrNumber};
+use crate::config::document::{Field, Section as _, WordOrNumber};
 use crate::config::explain::Origin;
 use crate::config::fault::Fault;
 use crate::config::problem::Findings;
@@ -45,13 +45,23 @@ pub(super) fn resolve(
     let device = device(vti, name, draft, findings, outline, raw);
     let mtu = number(&vti.mtu, "mtu", MTU, findings);
     let mtu_span = mtu.span_or(raw.span());
-    let mtu = draft.settle("vti.mtu", mtu, from_profile(profile, |values| values.mtu), u16::to_string);
+    let mtu = draft.settle(
+        "vti.mtu",
+        mtu,
+        from_profile(profile, |values| values.mtu),
+        u16::to_string,
+    );
     let mss = mss(vti, mtu, profile, draft, findings);
     let metric = number(&vti.metric, "metric", 1..=i64::from(u32::MAX), findings);
     let metric = draft.settle("vti.metric", metric, (100, Origin::Default), u32::to_string);
     outline.metric = metric;
     let addresses = prefixes(&vti.addresses, "addresses", false, findings);
-    let addresses = settle_prefixes("vti.addresses", addresses, (Vec::new(), Origin::Default), draft);
+    let addresses = settle_prefixes(
+        "vti.addresses",
+        addresses,
+        (Vec::new(), Origin::Default),
+        draft,
+    );
     let routes = prefixes(&vti.routes, "routes", true, findings);
 
     let selectors = selectors(raw, profile, findings);
@@ -64,7 +74,9 @@ pub(super) fn resolve(
     if let Some(routes) = routes.given() {
         outline.routes.clone_from(routes.get_ref());
     }
-    let policy_based = selectors.as_ref().is_none_or(|selectors| !selectors.is_empty());
+    let policy_based = selectors
+        .as_ref()
+        .is_none_or(|selectors| !selectors.is_empty());
     let remote_prefixes = distinct_remote_prefixes(selectors.as_deref().unwrap_or_default());
     if routes.is_missing() {
         outline.routes.clone_from(&remote_prefixes);
@@ -83,9 +95,15 @@ pub(super) fn resolve(
         let pairs = everything(addresses.iter().chain(&routes));
         (ConnectionKind::RouteBased, pairs, Origin::Default)
     } else {
-        (ConnectionKind::PolicyBased, selectors, Origin::From("[[connection.selector]]"))
+        (
+            ConnectionKind::PolicyBased,
+            selectors,
+            Origin::From("[[connection.selector]]"),
+        )
     };
-    let pairs = draft.settle("selectors", Field::Missing, (pairs, origin), |pairs| quoted_list(pairs))?;
+    let pairs = draft.settle("selectors", Field::Missing, (pairs, origin), |pairs| {
+        quoted_list(pairs)
+    })?;
     Some(Traffic {
         kind,
         selectors: pairs,
@@ -139,7 +157,8 @@ fn device(
             let device = format!("vti-{name}");
             match judge(&device) {
                 Ok(device) => {
-                    outline.device = Some(Spanned::new(raw.name.span_or(raw.span()), device.clone()));
+                    outline.device =
+                        Some(Spanned::new(raw.name.span_or(raw.span()), device.clone()));
                     device
                 }
                 Err(_) => {
@@ -159,7 +178,12 @@ fn device(
     if let Some(given) = field.given() {
         outline.device = Some(given.clone());
     }
-    draft.settle("vti.device", field, (fallback, Origin::From("name")), |device| quoted(device))
+    draft.settle(
+        "vti.device",
+        field,
+        (fallback, Origin::From("name")),
+        |device| quoted(device),
+    )
 }
 
 /// The place of `[connection.vti]`, or of the connection when there is none.
@@ -188,7 +212,8 @@ fn mss(
                 key: "mss".to_owned(),
                 found: word.clone(),
                 expected: "\"auto\", \"off\" or a number of bytes without quotes",
-                help: nearest(word, ["auto", "off"]).map(|meant| format!("did you mean \"{meant}\"?")),
+                help: nearest(word, ["auto", "off"])
+                    .map(|meant| format!("did you mean \"{meant}\"?")),
             }),
         },
         WordOrNumber::Number(number) => {
@@ -330,8 +355,12 @@ fn selector(raw: &RawSelector, findings: &mut Findings) -> Option<SelectorPair> 
             findings.add(raw.span(), fault);
         }
     }
-    let local = raw.local.understand(findings, |text| prefix(text, "local", true));
-    let remote = raw.remote.understand(findings, |text| prefix(text, "remote", true));
+    let local = raw
+        .local
+        .understand(findings, |text| prefix(text, "local", true));
+    let remote = raw
+        .remote
+        .understand(findings, |text| prefix(text, "remote", true));
     let protocol = protocol(raw, findings);
     let local_port = number(&raw.local_port, "local_port", 1..=65_535, findings);
     let port = number(&raw.port, "port", 1..=65_535, findings);
