@@ -339,70 +339,92 @@ fn counting(start: u8, len: u8) -> Vec<u8> {
     (start..start + len).collect()
 }
 
-#[test]
-fn key_hierarchy_of_rfc_2409() {
-    let psk = SecretBytes::from(&b"a long pre-shared key"[..]);
-    let (ni, nr) = (counting(0x10, 16), counting(0x40, 32));
-    let g_xy = SecretBytes::new(vec![0x5a; 128]);
-    let transcript = Phase1Transcript {
+impl Derivation {
+    /// The inputs that every row shares.
+    const TRANSCRIPT: Phase1Transcript<'static> = Phase1Transcript {
         g_xi: &G_XI,
         g_xr: &G_XR,
         cookie_i: [1, 2, 3, 4, 5, 6, 7, 8],
         cookie_r: [0x81, 0x82, 0x83, 0x84, 0x85, 0x86, 0x87, 0x88],
         sa_i_body: b"SA body",
     };
-    for row in &DERIVATIONS {
-        let name = format!("{} {}", row.hash, row.cipher);
-        let skeyid = Skeyid::from_psk(row.hash, &psk, &ni, &nr);
-        assert!(
-            skeyid
-                .hash_i(&transcript, b"IDii")
-                .matches(&hex(row.hash_i)),
-            "{name}"
-        );
-        assert!(
-            skeyid
-                .hash_r(&transcript, b"IDir")
-                .matches(&hex(row.hash_r)),
-            "{name}"
-        );
-        let keys = skeyid.derive(row.cipher, &g_xy, transcript.cookie_i, transcript.cookie_r);
-        assert_eq!(keys.cipher_key().expose(), hex(row.key), "{name}");
 
+    fn nonces() -> (Vec<u8>, Vec<u8>) {
+        (counting(0x10, 16), counting(0x40, 32))
+    }
+
+    fn skeyid(&self) -> Skeyid {
+        let psk = SecretBytes::from(&b"a long pre-shared key"[..]);
+        let (ni, nr) = Self::nonces();
+        Skeyid::from_psk(self.hash, &psk, &ni, &nr)
+    }
+
+    fn keys(&self) -> Phase1Keys {
+        let g_xy = SecretBytes::new(vec![0x5a; 128]);
+        let Phase1Transcript {
+            cookie_i, cookie_r, ..
+        } = Self::TRANSCRIPT;
+        self.skeyid().derive(self.cipher, &g_xy, cookie_i, cookie_r)
+    }
+
+    fn name(&self) -> String {
+        format!("{} {}", self.hash, self.cipher)
+    }
+}
+
+#[test]
+fn both_sides_are_authenticated_by_hash_i_and_hash_r() {
+    for row in &DERIVATIONS {
+        let hash_i = row.skeyid().hash_i(&Derivation::TRANSCRIPT, b"IDii");
+        let hash_r = row.skeyid().hash_r(&Derivation::TRANSCRIPT, b"IDir");
+        assert!(hash_i.matches(&hex(row.hash_i)), "{}", row.name());
+        assert!(hash_r.matches(&hex(row.hash_r)), "{}", row.name());
+    }
+}
+
+#[test]
+fn cipher_keys_and_ivs_of_appendix_b() {
+    for row in &DERIVATIONS {
+        let (name, keys) = (row.name(), row.keys());
+        assert_eq!(keys.cipher_key().expose(), hex(row.key), "{name}");
         let block_len = row.cipher.block_len();
         let first_iv = phase1_iv(row.hash, &G_XI, &G_XR);
         assert_eq!(first_iv.block(block_len), hex(row.first_iv), "{name}");
         let last_block = Iv::from_prefix(&counting(0xa0, 16));
         let exchange_iv = keys.phase2_iv(&last_block, MESSAGE_ID);
         assert_eq!(exchange_iv.block(block_len), hex(row.exchange_iv), "{name}");
+    }
+}
 
-        assert!(
-            keys.hash_1(MESSAGE_ID, REST).matches(&hex(row.hash_1)),
-            "{name}"
-        );
-        assert!(
-            keys.hash_2(MESSAGE_ID, &ni, REST).matches(&hex(row.hash_2)),
-            "{name}"
-        );
-        assert!(
-            keys.hash_3(MESSAGE_ID, &ni, &nr).matches(&hex(row.hash_3)),
-            "{name}"
-        );
+#[test]
+fn quick_mode_hashes() {
+    let (ni, nr) = Derivation::nonces();
+    for row in &DERIVATIONS {
+        let (name, keys) = (row.name(), row.keys());
+        let hash_1 = keys.hash_1(MESSAGE_ID, REST);
+        let hash_2 = keys.hash_2(MESSAGE_ID, &ni, REST);
+        let hash_3 = keys.hash_3(MESSAGE_ID, &ni, &nr);
+        assert!(hash_1.matches(&hex(row.hash_1)), "{name}");
+        assert!(hash_2.matches(&hex(row.hash_2)), "{name}");
+        assert!(hash_3.matches(&hex(row.hash_3)), "{name}");
+    }
+}
 
-        let spi = Spi::new(0xc0ff_ee42).unwrap();
-        let pfs = SecretBytes::new(vec![0x33; 32]);
+#[test]
+fn keymat_with_and_without_forward_secrecy() {
+    let (ni, nr) = Derivation::nonces();
+    let spi = Spi::new(0xc0ff_ee42).unwrap();
+    let pfs = SecretBytes::new(vec![0x33; 32]);
+    for row in &DERIVATIONS {
+        let (name, suite) = (row.name(), row.suite);
         for (g_xy, keymat) in [(None, row.keymat), (Some(&pfs), row.keymat_pfs)] {
-            let esp = keys.esp_keys(row.suite, g_xy, spi, &ni, &nr);
+            let esp = row.keys().esp_keys(suite, g_xy, spi, &ni, &nr);
             assert_eq!(
                 esp.encryption_key.len(),
-                row.suite.encryption_key_len(),
+                suite.encryption_key_len(),
                 "{name}"
             );
-            assert_eq!(
-                esp.integrity_key.len(),
-                row.suite.integrity_key_len(),
-                "{name}"
-            );
+            assert_eq!(esp.integrity_key.len(), suite.integrity_key_len(), "{name}");
             let joined = [esp.encryption_key.expose(), esp.integrity_key.expose()].concat();
             assert_eq!(joined, hex(keymat), "{name}");
         }

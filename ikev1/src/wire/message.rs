@@ -43,11 +43,8 @@ pub fn parse(datagram: &[u8]) -> Result<Incoming, ParseError> {
         if body.is_empty() {
             return Err(Place::Header.broke(Rule::Empty));
         }
-        return Ok(Incoming::Protected(ProtectedMessage {
-            header,
-            first,
-            ciphertext: body.to_vec(),
-        }));
+        let protected = ProtectedMessage::new(header, first, body.to_vec());
+        return Ok(Incoming::Protected(protected));
     }
     let chain = Chain::parse(first, body, Tail::Exact)?;
     Ok(Incoming::Clear(Message { header, chain }))
@@ -108,6 +105,14 @@ pub struct ProtectedMessage {
 }
 
 impl ProtectedMessage {
+    pub(super) const fn new(header: Header, first: PayloadType, ciphertext: Vec<u8>) -> Self {
+        Self {
+            header,
+            first,
+            ciphertext,
+        }
+    }
+
     /// Everything after the header.
     #[must_use]
     pub fn ciphertext(&self) -> &[u8] {
