@@ -68,29 +68,7 @@ impl fmt::Display for Role {
 }
 
 /// An IKE SA by its two cookies (RFC 2408 §3.1).
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct IkeSaId {
-    /// The phase-1 initiator's cookie.
-    pub initiator: [u8; 8],
-    /// The phase-1 responder's cookie.
-    pub responder: [u8; 8],
-}
-
-impl fmt::Display for IkeSaId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (initiator, responder) = (
-            u64::from_be_bytes(self.initiator),
-            u64::from_be_bytes(self.responder),
-        );
-        write!(f, "{initiator:016x}:{responder:016x}")
-    }
-}
-
-impl fmt::Debug for IkeSaId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "IkeSaId({self})")
-    }
-}
+pub use crate::wire::CookiePair as IkeSaId;
 
 /// What the rest of the daemon asks of the negotiator.
 #[derive(Debug, Clone)]
@@ -238,6 +216,12 @@ pub enum Event {
         /// Whose.
         connection: ConnectionId,
     },
+    /// The peer does not announce DPD and has been silent: send something through the tunnel
+    /// that it will answer. [`Command::TrafficSeen`] tells us of the answer.
+    ProbeThroughTunnel {
+        /// Whose.
+        connection: ConnectionId,
+    },
     /// The tunnel is down but is coming back at once (the peer dropped it at a rekey, DPD
     /// restarts it): hold outbound packets until `EspSaUp`, but not longer than this.
     HoldTraffic {
@@ -319,8 +303,15 @@ pub enum TimerName {
     Dpd,
     /// Keep the NAT's mapping alive.
     NatKeepalive,
-    /// Try again to bring a connection up.
+    /// Outbound traffic moves to a new ESP SA pair.
+    OutboundSwitch,
+    /// Bring up what is missing of a connection.
     Reconnect,
+}
+
+impl TimerName {
+    pub(crate) const FIRST: Self = Self::Phase1Retransmit;
+    pub(crate) const LAST: Self = Self::Reconnect;
 }
 
 /// Everything a driver or a test needs to see of one connection; no secrets.
@@ -359,8 +350,8 @@ pub enum ConnectionState {
 /// One established IKE SA.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct IkeSaStatus {
-    /// Cookies, as the log writes them.
-    pub id: String,
+    /// Cookies.
+    pub id: IkeSaId,
     /// Our part.
     pub role: Role,
     /// Transforms, as the config writes them.

@@ -47,6 +47,13 @@ pub struct Connection {
     pub nat_keepalive: Duration,
     /// Announce and accept IKE fragmentation as Microsoft and Cisco peers send it.
     pub fragmentation: bool,
+    /// The peer drops its ESP SAs together with their IKE SA (Azure does): after each phase 1
+    /// the quick modes are run again at once.
+    pub peer_drops_children: bool,
+    /// For a peer that does not announce DPD: when pings through the tunnel
+    /// ([`crate::Event::ProbeThroughTunnel`]) stay unanswered, negotiate phase 1 anew to find
+    /// out whether it lives. To be set only where something answers the ping.
+    pub dpd_by_ping: bool,
 }
 
 /// Where the peer may be.

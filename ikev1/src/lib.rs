@@ -39,10 +39,18 @@
 mod api;
 pub mod config;
 mod counters;
-mod identity;
-mod negotiator;
-mod sa;
 pub mod crypto;
+mod dpd;
+mod error;
+mod exchange;
+mod identity;
+mod natt;
+mod negotiator;
+mod phase1;
+mod phase2;
+mod proposal;
+mod retransmit;
+mod sa;
 mod suite;
 pub mod wire;
 
@@ -52,6 +60,9 @@ pub use api::{
 };
 pub use counters::{Counters, DropReason, Totals};
 pub use identity::{Identity, InvalidIdentity};
-pub use negotiator::{Beginning, ImportError, Negotiator, Standby};
+pub use negotiator::{Beginning, ImportError, Load, Negotiator, Standby};
 pub use sa::export::ExportedTunnel;
-pub use suite::{DhGroup, HashAlgorithm, Phase1Cipher, Phase1Suite, Phase2Proposal, SuiteError};
+pub use suite::{
+    DhGroup, HashAlgorithm, Phase1Cipher, Phase1Suite, Phase2Proposal, SuiteError,
+    UnknownPhase1Suite,
+};

@@ -117,7 +117,10 @@ impl From<UnknownPhase1Suite> for SuiteError {
         if !CIPHERS.contains(&cipher) {
             return Self::UnknownCipher(cipher.to_owned());
         }
-        if !HashAlgorithm::ALL.iter().any(|known| known.to_string() == hash) {
+        if !HashAlgorithm::ALL
+            .iter()
+            .any(|known| known.to_string() == hash)
+        {
             return Self::UnknownHash(hash.to_owned());
         }
         Self::UnknownGroup(group.to_owned())
@@ -134,10 +137,22 @@ mod tests {
 
     #[test]
     fn the_unknown_part_is_named() {
-        assert!(matches!(blame("aes256-sha256"), SuiteError::NotThreeParts(_)));
-        assert!(matches!(blame("aes255-sha256-ecp256"), SuiteError::UnknownCipher(_)));
-        assert!(matches!(blame("aes256-sha3-ecp256"), SuiteError::UnknownHash(_)));
-        assert!(matches!(blame("aes256-sha256-ecp255"), SuiteError::UnknownGroup(_)));
+        assert!(matches!(
+            blame("aes256-sha256"),
+            SuiteError::NotThreeParts(_)
+        ));
+        assert!(matches!(
+            blame("aes255-sha256-ecp256"),
+            SuiteError::UnknownCipher(_)
+        ));
+        assert!(matches!(
+            blame("aes256-sha3-ecp256"),
+            SuiteError::UnknownHash(_)
+        ));
+        assert!(matches!(
+            blame("aes256-sha256-ecp255"),
+            SuiteError::UnknownGroup(_)
+        ));
     }
 
     #[test]

@@ -1,17 +1,46 @@
 //! The negotiator: the one value that a driver holds.
+//!
+//! ```text
+//!  dispatch ----> phase1_flow ----> phase1/  (states and messages)
+//!      |    \---> phase2_flow ----> phase2/
+//!      |     \--> informational_flow
+//!      |                 |
+//!  timeouts, commands    v
+//!      \---------> upkeep: starts what is missing or due, for each tunnel
+//! ```
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use ipsec_types::ConnectionId;
+use ipsec_types::{ConnectionId, SecretBytes};
 use rand_core::CryptoRng;
 
-use crate::api::{Command, ConnectionStatus, Datagram, Event, TimerName, Transmit};
+use self::context::Context;
+use self::fragments::Fragments;
+use self::half_open::HalfOpen;
+use self::tunnel::Tunnel;
+use crate::api::{Command, ConnectionStatus, Datagram, Event, IkeSaId, TimerName, Transmit};
 use crate::config::Connection;
 use crate::counters::Counters;
 use crate::sa::export::ExportedTunnel;
+use crate::sa::ike::IkeSa;
 
+mod commands;
+pub(crate) mod context;
+mod dispatch;
+mod export;
+mod fragments;
+mod half_open;
+mod informational_flow;
+mod phase1_flow;
+mod phase2_flow;
 mod standby;
+mod status;
+mod timeouts;
+pub(crate) mod timers;
+mod tunnel;
+mod upkeep;
 
 pub use standby::{ImportError, Standby};
 
@@ -20,9 +49,15 @@ pub use standby::{ImportError, Standby};
 /// [`Negotiator::poll_transmit`] and [`Negotiator::poll_event`] until `None`, and sleep until
 /// [`Negotiator::poll_timeout`].
 pub struct Negotiator {
-    connections: Vec<Arc<Connection>>,
-    rng: Box<dyn CryptoRng + Send>,
-    counters: Counters,
+    tunnels: BTreeMap<ConnectionId, Tunnel>,
+    /// Phase-1 exchanges in progress.
+    half_open: HalfOpen,
+    /// Established IKE SAs by their cookies.
+    sas: BTreeMap<IkeSaId, IkeSa>,
+    fragments: Fragments,
+    cx: Context,
+    /// Shut down: nothing is started any more.
+    shut: bool,
 }
 
 /// What the negotiator begins with.
@@ -36,76 +71,153 @@ pub enum Beginning {
 }
 
 impl Negotiator {
-    /// A single gateway after a cold start.
+    /// A single gateway after a cold start. Connections that start by themselves do so now.
     #[must_use]
     pub fn new(
         connections: Vec<Arc<Connection>>,
         rng: Box<dyn CryptoRng + Send>,
         now: Instant,
     ) -> Self {
-        let _ = now;
+        let mut negotiator = Self::idle(connections, rng, now);
+        negotiator.upkeep_all();
+        negotiator
+    }
+
+    /// Knows the connections, has started nothing.
+    fn idle(
+        connections: Vec<Arc<Connection>>,
+        rng: Box<dyn CryptoRng + Send>,
+        now: Instant,
+    ) -> Self {
         Self {
-            connections,
-            rng,
-            counters: Counters::default(),
+            tunnels: connections
+                .into_iter()
+                .map(|connection| (connection.id, Tunnel::new(connection)))
+                .collect(),
+            half_open: HalfOpen::default(),
+            sas: BTreeMap::new(),
+            fragments: Fragments::default(),
+            cx: Context::new(rng, now),
+            shut: false,
+        }
+    }
+
+    fn upkeep_all(&mut self) {
+        let all: Vec<ConnectionId> = self.tunnels.keys().copied().collect();
+        for id in all {
+            self.upkeep(id);
         }
     }
 
     /// An ISAKMP datagram has arrived.
     pub fn handle_datagram(&mut self, now: Instant, datagram: &Datagram<'_>) {
-        let _ = (now, datagram, &mut self.rng);
+        self.cx.now = now;
+        self.dispatch(datagram);
     }
 
     /// The instant of [`Negotiator::poll_timeout`] has come. Calling it early does no harm.
     pub fn handle_timeout(&mut self, now: Instant) {
-        let _ = now;
+        self.cx.now = now;
+        self.fire_timers();
     }
 
     /// The daemon wants something.
     pub fn handle_command(&mut self, now: Instant, command: Command) {
-        let _ = (now, command);
+        self.cx.now = now;
+        self.obey_command(command);
     }
 
     /// The next datagram to send.
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
-        None
+        self.cx.next_transmit()
     }
 
     /// The next thing to know.
     pub fn poll_event(&mut self) -> Option<Event> {
-        None
+        self.cx.next_event()
     }
 
     /// When to call [`Negotiator::handle_timeout`], and what for.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<(Instant, TimerName)> {
-        None
+        self.cx.timers.next()
     }
 
     /// Every connection as a user wants to see it.
     #[must_use]
     pub fn status(&self, now: Instant) -> Vec<ConnectionStatus> {
-        let _ = (now, &self.connections);
-        Vec::new()
+        self.tunnels
+            .values()
+            .map(|tunnel| self.status_of(tunnel, now))
+            .collect()
     }
 
     /// What was counted.
     #[must_use]
     pub fn counters(&self) -> &Counters {
-        &self.counters
+        &self.cx.counters
+    }
+
+    /// The key of an IKE SA's cipher, for Wireshark's ISAKMP decryption table. A secret:
+    /// only for the key log that the user has asked for.
+    #[must_use]
+    pub fn phase1_key(&self, ike_sa: IkeSaId) -> Option<SecretBytes> {
+        let sa = self.sas.get(&ike_sa)?;
+        Some(SecretBytes::from(sa.keys.cipher_key().expose()))
+    }
+
+    /// How much the negotiator holds; for tests and metrics of bounds.
+    #[must_use]
+    pub fn load(&self) -> Load {
+        Load {
+            half_open: self.half_open.len(),
+            ike_sas: self.sas.len(),
+            esp_sas: self
+                .tunnels
+                .values()
+                .map(|tunnel| tunnel.children.len())
+                .sum(),
+            quick_modes: self.sas.values().map(|sa| sa.quick_modes.len()).sum(),
+            spis: self.cx.spis_in_use(),
+        }
     }
 
     /// A connection's live state for a standby; `None` when it has no IKE SA and no ESP SA.
     #[must_use]
     pub fn export(&self, now: Instant, connection: ConnectionId) -> Option<ExportedTunnel> {
-        let _ = (now, connection);
-        None
+        self.export_tunnel(now, connection)
     }
 
     /// Gives up speaking: the state goes on in a value that cannot send.
     #[must_use]
     pub fn stand_down(self, now: Instant) -> Standby {
-        let _ = now;
-        Standby::new(self.connections)
+        let connections = self
+            .tunnels
+            .values()
+            .map(|tunnel| Arc::clone(&tunnel.config))
+            .collect();
+        let mut standby = Standby::new(connections);
+        for &id in self.tunnels.keys() {
+            if let Some(exported) = self.export_tunnel(now, id) {
+                // It was exported under this very config.
+                let _ = standby.put(now, exported);
+            }
+        }
+        standby
     }
+}
+
+/// What a negotiator holds at the moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Load {
+    /// Phase-1 exchanges in progress.
+    pub half_open: usize,
+    /// Established IKE SAs.
+    pub ike_sas: usize,
+    /// Live ESP SA pairs.
+    pub esp_sas: usize,
+    /// Quick modes in progress or remembered.
+    pub quick_modes: usize,
+    /// Inbound SPIs taken.
+    pub spis: usize,
 }

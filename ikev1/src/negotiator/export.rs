@@ -1,0 +1,271 @@
+//! Takes a connection's state out of a negotiator, and puts it into another.
+
+use core::time::Duration;
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use ipsec_types::ConnectionId;
+
+use super::Negotiator;
+use super::standby::ImportError;
+use super::timers::Owner;
+use super::tunnel::SWITCH_DELAY;
+use crate::api::{Role, TimerName};
+use crate::dpd::Dpd;
+use crate::phase2::{AwaitQuick3, QuickMode, QuickState};
+use crate::retransmit::Retransmit;
+use crate::sa::child::{Child, Stage, owner};
+use crate::sa::export::{ExportedAnswer, ExportedChild, ExportedIkeSa, ExportedTunnel, VERSION};
+use crate::sa::ike::{IkeSa, LastPhase1, UsedMessageIds};
+use crate::wire::MessageId;
+
+impl Negotiator {
+    pub(super) fn export_tunnel(&self, now: Instant, id: ConnectionId) -> Option<ExportedTunnel> {
+        let tunnel = self.tunnels.get(&id)?;
+        if tunnel.is_bare() {
+            return None;
+        }
+        Some(ExportedTunnel {
+            version: VERSION,
+            connection: tunnel.config.name.clone(),
+            wanted: tunnel.wanted.iter().copied().collect(),
+            last_path: tunnel.last_path,
+            ike_sas: tunnel
+                .ike_sas
+                .iter()
+                .filter_map(|id| self.sas.get(id))
+                .map(|sa| self.export_ike_sa(sa, now))
+                .collect(),
+            children: tunnel
+                .children
+                .values()
+                .map(|child| self.export_child(id, child, now))
+                .collect(),
+        })
+    }
+
+    fn remaining(&self, owner: Owner, name: TimerName, now: Instant) -> Option<Duration> {
+        let at = self.cx.timers.get(owner, name)?;
+        Some(at.saturating_duration_since(now))
+    }
+
+    fn export_ike_sa(&self, sa: &IkeSa, now: Instant) -> ExportedIkeSa {
+        let owner = Owner::IkeSa(sa.id);
+        let expires_in = self.remaining(owner, TimerName::IkeSaExpire, now);
+        ExportedIkeSa {
+            id: sa.id,
+            role: sa.role,
+            suite: sa.suite,
+            keys: sa.keys.clone(),
+            last_block: sa.last_block,
+            path: sa.path,
+            nat: sa.nat,
+            peer: sa.peer,
+            used_message_ids: sa.used.export(),
+            dpd: sa.dpd.sequences(),
+            age: now.saturating_duration_since(sa.established),
+            expires_in: expires_in.unwrap_or(Duration::ZERO),
+            rekey_in: self.remaining(owner, TimerName::IkeSaRekey, now),
+            retiring: sa.retiring,
+            confirmed: sa.confirmed,
+            last_received: sa.last_phase1.received.clone(),
+            last_sent: sa.last_phase1.sent.clone(),
+            answered: sa.quick_modes.values().filter_map(export_answer).collect(),
+        }
+    }
+
+    fn export_child(&self, id: ConnectionId, child: &Child, now: Instant) -> ExportedChild {
+        let timer = owner(id, child.inbound);
+        let expires_in = self.remaining(timer, TimerName::EspSaExpire, now);
+        ExportedChild {
+            inbound: child.inbound,
+            outbound: child.outbound,
+            selectors: child.selectors,
+            proposal: child.proposal,
+            encapsulation: child.encapsulation,
+            role: child.role,
+            lifetime: child.lifetime,
+            age: now.saturating_duration_since(child.established),
+            expires_in: expires_in.unwrap_or(Duration::ZERO),
+            rekey_in: self.remaining(timer, TimerName::EspSaRekey, now),
+            stage: child.stage,
+            rekey_due: child.rekey_due,
+        }
+    }
+
+    /// Takes over what another negotiator exported `elapsed` ago. Nothing is sent.
+    pub(super) fn import_tunnel(
+        &mut self,
+        exported: ExportedTunnel,
+        elapsed: Duration,
+    ) -> Result<(), ImportError> {
+        let Some(id) = self
+            .tunnels
+            .values()
+            .find(|tunnel| tunnel.config.name == exported.connection)
+            .map(super::tunnel::Tunnel::id)
+        else {
+            return Err(ImportError::UnknownConnection(exported.connection));
+        };
+        let name = exported.connection.clone();
+        let inconsistent = |what| ImportError::Inconsistent {
+            connection: name.clone(),
+            what,
+        };
+        for child in exported.children {
+            self.import_child(id, child, elapsed)
+                .ok_or_else(|| inconsistent("an inbound SPI twice"))?;
+        }
+        for sa in exported.ike_sas {
+            self.import_ike_sa(id, sa, elapsed)
+                .ok_or_else(|| inconsistent("an IKE SA twice, or too many message ids"))?;
+        }
+        if let Some(tunnel) = self.tunnels.get_mut(&id) {
+            tunnel.wanted.extend(exported.wanted);
+            tunnel.last_path = exported.last_path;
+        }
+        self.cx.mark_changed(id);
+        Ok(())
+    }
+
+    fn import_child(
+        &mut self,
+        id: ConnectionId,
+        exported: ExportedChild,
+        elapsed: Duration,
+    ) -> Option<()> {
+        if !self.cx.claim_spi(exported.inbound) {
+            return None;
+        }
+        let now = self.cx.now;
+        let age = exported.age + elapsed;
+        let end = now + exported.expires_in.saturating_sub(elapsed);
+        let timer = owner(id, exported.inbound);
+        let timers = &mut self.cx.timers;
+        timers.set(timer, TimerName::EspSaExpire, end);
+        if let Some(rekey_in) = exported.rekey_in {
+            let at = now + rekey_in.saturating_sub(elapsed);
+            timers.set(timer, TimerName::EspSaRekey, at);
+        }
+        if exported.stage == Stage::Ready && exported.role == Role::Initiator {
+            timers.set(timer, TimerName::OutboundSwitch, now + SWITCH_DELAY);
+        }
+        let child = Child {
+            inbound: exported.inbound,
+            outbound: exported.outbound,
+            selectors: exported.selectors,
+            proposal: exported.proposal,
+            encapsulation: exported.encapsulation,
+            role: exported.role,
+            lifetime: exported.lifetime,
+            established: now.checked_sub(age).unwrap_or(now),
+            expires: end,
+            stage: exported.stage,
+            rekey_due: exported.rekey_due,
+        };
+        self.tunnels
+            .get_mut(&id)?
+            .children
+            .insert(child.inbound, child);
+        Some(())
+    }
+
+    fn import_ike_sa(
+        &mut self,
+        connection: ConnectionId,
+        exported: ExportedIkeSa,
+        elapsed: Duration,
+    ) -> Option<()> {
+        let now = self.cx.now;
+        let id = exported.id;
+        let used = UsedMessageIds::import(&exported.used_message_ids)?;
+        if self.sas.contains_key(&id) {
+            return None;
+        }
+        let tunnel = self.tunnels.get_mut(&connection)?;
+        let dpd = Dpd::resumed(exported.dpd, now);
+        let end = now + exported.expires_in.saturating_sub(elapsed);
+        let owner = Owner::IkeSa(id);
+        let timers = &mut self.cx.timers;
+        timers.set(owner, TimerName::IkeSaExpire, end);
+        if let Some(rekey_in) = exported.rekey_in {
+            let at = now + rekey_in.saturating_sub(elapsed);
+            timers.set(owner, TimerName::IkeSaRekey, at);
+        }
+        if !exported.retiring {
+            if let Some(policy) = &tunnel.config.dpd {
+                timers.set(owner, TimerName::Dpd, dpd.first_look(policy));
+            }
+            if exported.nat.local {
+                timers.set(owner, TimerName::NatKeepalive, now);
+            }
+        }
+        let mut quick_modes = BTreeMap::new();
+        for answer in exported.answered {
+            let timer = Owner::QuickMode(id, answer.message_id);
+            let quick = import_answer(answer, Retransmit::new(tunnel.config.retransmit));
+            let at = now + quick.retransmit.first_wait();
+            timers.set(timer, TimerName::Phase2Retransmit, at);
+            quick_modes.insert(quick.id.0, quick);
+        }
+        tunnel.ike_sas.push(id);
+        let age = exported.age + elapsed;
+        let sa = IkeSa {
+            id,
+            connection,
+            role: exported.role,
+            suite: exported.suite,
+            keys: exported.keys,
+            last_block: exported.last_block,
+            path: exported.path,
+            nat: exported.nat,
+            peer: exported.peer,
+            used,
+            quick_modes,
+            dpd,
+            established: now.checked_sub(age).unwrap_or(now),
+            expires: end,
+            rekey_due: exported.rekey_in.is_none() && !exported.retiring,
+            retiring: exported.retiring,
+            last_phase1: LastPhase1 {
+                received: exported.last_received,
+                sent: exported.last_sent,
+            },
+            confirmed: exported.confirmed,
+        };
+        self.sas.insert(id, sa);
+        Some(())
+    }
+}
+
+fn export_answer(quick: &QuickMode) -> Option<ExportedAnswer> {
+    let QuickState::AwaitQuick3(state) = &quick.state else {
+        return None;
+    };
+    Some(ExportedAnswer {
+        message_id: quick.id.0,
+        selectors: quick.selectors,
+        inbound: state.inbound,
+        iv: state.iv,
+        ni: state.ni.clone(),
+        nr: state.nr.clone(),
+        last_in: quick.last_in.clone(),
+        last_out: quick.last_out.clone(),
+    })
+}
+
+fn import_answer(exported: ExportedAnswer, retransmit: Retransmit) -> QuickMode {
+    QuickMode {
+        id: MessageId(exported.message_id),
+        selectors: exported.selectors,
+        state: QuickState::AwaitQuick3(AwaitQuick3 {
+            iv: exported.iv,
+            inbound: exported.inbound,
+            ni: exported.ni,
+            nr: exported.nr,
+        }),
+        last_in: exported.last_in,
+        last_out: exported.last_out,
+        retransmit,
+    }
+}
