@@ -1,0 +1,300 @@
+//! Two data planes with fixed keys against each other over real TUN devices and sockets; see
+//! `gateways` for the topology.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+mod gateways;
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::time::Duration;
+
+use esp_dataplane::DropReason;
+use esp_dataplane::worker::{DataPlaneConfig, NatTSendError, OffloadPolicy};
+use gateways::{CONNECTION, Gateway, Scene, WAN_A, WAN_B, eventually, gateways};
+use ipsec_types::Encapsulation;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Bytes that show where they belong.
+fn pattern(len: usize, seed: u32) -> Vec<u8> {
+    let mut state = seed | 1;
+    (0..len)
+        .map(|_| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 24).to_le_bytes()[0]
+        })
+        .collect()
+}
+
+/// Moves `len` bytes each way at the same time over one TCP connection through the tunnel.
+fn tcp_both_ways(from: &Gateway, to: &Gateway, server: &str, len: usize) {
+    let address: SocketAddr = server.parse().unwrap();
+    let listener = to.space.run(move || TcpListener::bind(address).unwrap());
+    let exchange = move |mut stream: TcpStream, mine: u32, theirs: u32| {
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut writer = stream.try_clone().unwrap();
+        let sending = std::thread::spawn(move || {
+            writer.write_all(&pattern(len, mine)).unwrap();
+        });
+        let mut received = vec![0; len];
+        stream.read_exact(&mut received).unwrap();
+        sending.join().unwrap();
+        assert!(received == pattern(len, theirs), "bytes changed on the way");
+    };
+    let answer = to.space.start(move || {
+        let (stream, _) = listener.accept().unwrap();
+        exchange(stream, 2, 1);
+    });
+    from.space.run(move || {
+        exchange(
+            TcpStream::connect_timeout(&address, PATIENCE).unwrap(),
+            1,
+            2,
+        );
+    });
+    answer.recv_timeout(PATIENCE).unwrap();
+}
+
+/// Sends datagrams of many sizes, some of which the host has to fragment, and waits for each.
+fn udp_sizes(from: &Gateway, to: &Gateway, server: &'static str, sizes: &'static [usize]) {
+    let socket = to.space.run(move || UdpSocket::bind(server).unwrap());
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let source = if server.starts_with('[') {
+        "[::]:0"
+    } else {
+        "0.0.0.0:0"
+    };
+    let sender = from.space.run(move || UdpSocket::bind(source).unwrap());
+    let mut buffer = vec![0; 66_000];
+    for size in sizes {
+        let payload = pattern(*size, 77);
+        sender.send_to(&payload, server).unwrap();
+        let (len, _) = socket.recv_from(&mut buffer).unwrap();
+        assert!(
+            buffer[..len] == payload,
+            "a datagram of {size} bytes changed"
+        );
+    }
+}
+
+const SIZES: &[usize] = &[0, 1, 17, 64, 1000, 1371, 1372, 1373, 2800, 9000, 60_000];
+
+fn carries_everything(name: &str, scene: &Scene) {
+    let Some((a, b)) = gateways(name, scene) else {
+        return;
+    };
+    // Answered pings: what the kernels said before has arrived or is lost.
+    a.space.command("ping", "-c 20 -i 0.002 -w 5 10.9.0.2");
+    let (before_a, before_b) = (a.drops_so_far(), b.drops_so_far());
+    let lost = |from: &Gateway, to: &Gateway| {
+        from.plane.counters().packets_out - to.plane.counters().packets_in
+    };
+    let lost_before = lost(&a, &b);
+    tcp_both_ways(&a, &b, "10.9.0.2:5000", 8 << 20);
+    tcp_both_ways(&b, &a, "[fd09::1]:5000", 2 << 20);
+    udp_sizes(&a, &b, "10.9.0.2:6000", SIZES);
+    udp_sizes(&b, &a, "[fd09::1]:6000", SIZES);
+    b.space
+        .command("ping", "-c 3 -i 0.002 -w 5 -s 4000 fd09::1");
+    a.assert_no_drops_since(&before_a);
+    b.assert_no_drops_since(&before_b);
+    // TCP's last words may still be on the way.
+    eventually("all that left has come", || lost(&a, &b) == lost_before);
+    assert_eq!(a.plane.counters().receive_errors, 0);
+    assert_eq!(a.plane.failed_worker(), None);
+}
+
+#[test]
+fn udp_carries_tcp_udp_and_ping_without_a_drop() {
+    carries_everything("UDP", &Scene::default());
+}
+
+#[test]
+fn protocol_50_carries_tcp_udp_and_ping_without_a_drop() {
+    carries_everything(
+        "protocol 50",
+        &Scene {
+            encapsulation: Encapsulation::Esp,
+            ..Scene::default()
+        },
+    );
+}
+
+#[test]
+fn two_workers_carry_the_same() {
+    for encapsulation in [Encapsulation::Udp, Encapsulation::Esp] {
+        carries_everything(
+            "two workers",
+            &Scene {
+                encapsulation,
+                suite: "aes128-sha256",
+                config: DataPlaneConfig {
+                    workers: 2,
+                    ..Scene::default().config
+                },
+                ..Scene::default()
+            },
+        );
+    }
+}
+
+#[test]
+fn without_any_offload_the_same_arrives() {
+    carries_everything(
+        "no offload",
+        &Scene {
+            config: DataPlaneConfig {
+                offload: OffloadPolicy {
+                    udp_segment: false,
+                    udp_gro: false,
+                },
+                ..Scene::default().config
+            },
+            ..Scene::default()
+        },
+    );
+}
+
+/// Super-packets leave as trains, and trains arrive as super-packets: the point of it all.
+#[test]
+fn bulk_tcp_needs_few_system_calls() {
+    let Some((a, b)) = gateways("few calls", &Scene::default()) else {
+        return;
+    };
+    tcp_both_ways(&a, &b, "10.9.0.2:5000", 16 << 20);
+    let counters = a.plane.counters();
+    let packets = counters.packets_out + counters.packets_in;
+    let calls =
+        counters.tun_reads + counters.tun_writes + counters.send_calls + counters.receive_calls;
+    assert!(calls * 3 < packets, "{calls} calls for {packets} packets");
+    assert_eq!(counters.uncut_trains, 0);
+}
+
+#[test]
+fn a_closed_gate_lets_nothing_out() {
+    let scene = Scene {
+        gate_open: false,
+        ..Scene::default()
+    };
+    let Some((a, b)) = gateways("closed gate", &scene) else {
+        return;
+    };
+    let sender = a.space.run(|| UdpSocket::bind("10.9.0.1:0").unwrap());
+    for _ in 0..5 {
+        sender.send_to(b"x", "10.9.0.2:9").unwrap();
+    }
+    eventually("five refusals", || a.drops(DropReason::GateClosed) >= 5);
+    let (local, remote) = ends();
+    let refused = a.plane.nat_t_sender().send(local, remote, b"ike");
+    assert!(matches!(refused, Err(NatTSendError::GateClosed(_))));
+    assert_eq!(a.plane.counters().packets_out, 0);
+    assert_eq!(b.plane.counters().packets_in, 0);
+}
+
+fn ends() -> (SocketAddr, SocketAddr) {
+    let end = |address: &str| SocketAddr::new(address.parse().unwrap(), 4500);
+    (end(WAN_A), end(WAN_B))
+}
+
+#[test]
+fn ike_on_the_nat_t_port_reaches_the_control_plane() {
+    let Some((a, b)) = gateways("NAT-T", &Scene::default()) else {
+        return;
+    };
+    let (local, remote) = ends();
+    let sender = a.plane.nat_t_sender();
+    sender.send(local, remote, b"an IKE message").unwrap();
+    sender.send_keepalive(local, remote).unwrap();
+    eventually("the datagram", || {
+        !b.inbox.datagrams.lock().unwrap().is_empty()
+    });
+    let came = b.inbox.datagrams.lock().unwrap()[0].clone();
+    assert_eq!(came, (remote, local, b"an IKE message".to_vec()));
+    eventually("the keepalive", || b.drops(DropReason::NatKeepalive) == 1);
+    // A control plane that does not keep up loses datagrams, and that is counted.
+    for _ in 0..150 {
+        sender.send(local, remote, b"flood").unwrap();
+    }
+    eventually("a full queue", || b.drops(DropReason::ControlQueueFull) > 0);
+    let elsewhere = "192.0.2.77:4500".parse().unwrap();
+    let refused = sender.send(elsewhere, remote, b"x");
+    assert!(matches!(refused, Err(NatTSendError::NoListener(_))));
+    tcp_both_ways(&a, &b, "10.9.0.2:5000", 1 << 20);
+}
+
+#[test]
+fn tunnels_and_listeners_come_and_go_at_run_time() {
+    let Some((a, b)) = gateways("run time", &Scene::default()) else {
+        return;
+    };
+    tcp_both_ways(&a, &b, "10.9.0.2:5000", 1 << 20);
+    let local = WAN_B.parse().unwrap();
+    b.plane.remove_listener(local).unwrap();
+    assert!(b.plane.remove_listener(local).is_err());
+    let b = {
+        let Gateway {
+            plane,
+            sad,
+            gate,
+            inbox,
+            space,
+        } = b;
+        let plane = space
+            .run(move || plane.add_listener(local).map(|()| plane))
+            .unwrap();
+        Gateway {
+            plane,
+            sad,
+            gate,
+            inbox,
+            space,
+        }
+    };
+    tcp_both_ways(&a, &b, "10.9.0.2:5001", 1 << 20);
+    a.plane.remove_tunnel(CONNECTION).unwrap();
+    assert!(a.plane.remove_tunnel(CONNECTION).is_err());
+    let gone = a.space.run(|| {
+        !std::process::Command::new("ip")
+            .args(["link", "show", "vti0"])
+            .output()
+            .unwrap()
+            .status
+            .success()
+    });
+    assert!(gone, "the device goes with its queues");
+}
+
+#[test]
+fn packets_above_the_inner_mtu_are_answered_or_fragmented() {
+    let scene = Scene {
+        device_mtu: 1400,
+        mtu: 1000,
+        ..Scene::default()
+    };
+    let Some((a, b)) = gateways("too big", &scene) else {
+        return;
+    };
+    // TCP asks for "don't fragment" and learns the MTU from our ICMP answer (the clamped MSS
+    // alone would do for TCP, so the datagram below asks for it too).
+    tcp_both_ways(&a, &b, "10.9.0.2:5000", 1 << 20);
+    // Linux sets "don't fragment" on UDP until told otherwise.
+    let sender = a.space.run(|| UdpSocket::bind("10.9.0.1:0").unwrap());
+    sender.connect("10.9.0.2:9").unwrap();
+    sender.send(&[1; 1300]).unwrap();
+    eventually("an ICMP answer", || a.plane.counters().icmp_answers > 0);
+    eventually("the host learns the MTU", || {
+        sender.send(&[1; 1300]).is_ok()
+    });
+    assert!(a.drops(DropReason::TooBig) > 0);
+    // Without it, the gateway fragments (to an address whose path nobody has asked about).
+    b.space.ip("addr add 10.9.0.22/24 dev vti0");
+    a.space
+        .command("ping", "-c 3 -i 0.01 -w 5 -M dont -s 1300 10.9.0.22");
+    let counters = a.plane.counters();
+    assert!(counters.fragmented >= 3, "{counters:?}");
+    b.space.command("ping", "-c 3 -i 0.01 -w 5 -s 500 fd09::1");
+}
