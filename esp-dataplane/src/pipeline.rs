@@ -10,7 +10,7 @@ use ipsec_types::{ConnectionId, Direction, Encapsulation, Flow, Spi};
 
 use crate::counters::{DropReason, Traffic, WorkerCounters};
 use crate::events::{EspEvent, EventSender, SoftLimitKind};
-use crate::packet::{self, OpenSlot, Packet, SealSlot};
+use crate::packet::{self, OpenSlot, SealSlot};
 use crate::sa::{InboundSa, OutboundSa};
 use crate::table::{FlowCache, Snapshot};
 
@@ -179,39 +179,20 @@ impl Pipeline {
         from: SocketAddr,
         encapsulation: Encapsulation,
     ) -> Traffic {
-        let (mut traffic, mut marked, mut moved_edge) = (Traffic::default(), 0, false);
-        for slot in slots.iter_mut() {
-            slot.result = match bytes_of(buf, slot) {
-                Some(bytes) => packet::open_packet(
-                    sa,
-                    Packet {
-                        bytes,
-                        offset: slot.start,
-                        outer_traffic_class: slot.outer_traffic_class,
-                        encapsulation,
-                    },
-                ),
-                None => Err(DropReason::Truncated),
-            };
-            match &slot.result {
-                Ok(opened) => {
-                    traffic.packets += 1;
-                    traffic.bytes += opened.inner.len() as u64;
-                    marked += u64::from(opened.ecn_marked);
-                    moved_edge |= opened.moved_edge;
-                }
-                Err(reason) => self.counters.count(*reason, 1),
-            }
+        let train = packet::open_train(sa, buf, slots, encapsulation);
+        let traffic = train.traffic;
+        if traffic.packets != slots.len() as u64 {
+            self.count_refused(slots.iter().filter_map(|slot| slot.result.as_ref().err()));
         }
         if traffic.packets == 0 {
             return traffic;
         }
-        if marked > 0 {
-            self.counters.count_ecn_marked(marked);
+        if train.ecn_marked > 0 {
+            self.counters.count_ecn_marked(train.ecn_marked);
         }
         // Only the newest authentic packet may teach an address (invariant I5): an old one
         // that was held back on the way would point to where the peer no longer is.
-        if moved_edge && !sa.expects(from) {
+        if train.moved_edge && !sa.expects(from) {
             let event = EspEvent::PeerMoved {
                 connection: sa.connection(),
                 spi: sa.spi(),
@@ -256,10 +237,6 @@ impl core::fmt::Debug for Pipeline {
             .field("now", &self.now)
             .finish_non_exhaustive()
     }
-}
-
-fn bytes_of<'buf>(buf: &'buf mut [u8], slot: &OpenSlot) -> Option<&'buf mut [u8]> {
-    buf.get_mut(slot.start..slot.start.checked_add(slot.len)?)
 }
 
 fn spi_at(buf: &[u8], slot: &OpenSlot) -> Result<Spi, DropReason> {

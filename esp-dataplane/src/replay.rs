@@ -178,16 +178,11 @@ impl ReplayWindow {
             SequenceWidth::Bits32 => u64::from(low),
             SequenceWidth::Bits64 => infer_high_bits(edge, low, self.size)?,
         };
-        if seq == 0 || seq > self.width.last() {
-            return Err(ReplayRefusal::Illegal);
-        }
-        if seq.saturating_add(self.size) <= edge {
-            return Err(ReplayRefusal::TooOld);
-        }
-        let (index, tag, bit) = self.place(seq);
+        self.check_range(seq, edge)?;
+        let (index, tag) = self.place(seq);
         let word = self.word(index)?.load(Ordering::Acquire);
         match (word >> BITS_PER_WORD).cmp(&tag) {
-            core::cmp::Ordering::Equal if word & bit != 0 => Err(ReplayRefusal::Replayed),
+            core::cmp::Ordering::Equal if word & bit_of(seq) != 0 => Err(ReplayRefusal::Replayed),
             core::cmp::Ordering::Greater => Err(ReplayRefusal::TooOld),
             core::cmp::Ordering::Equal | core::cmp::Ordering::Less => Ok(seq),
         }
@@ -198,36 +193,113 @@ impl ReplayWindow {
     ///
     /// # Errors
     /// [`ReplayRefusal`] when another worker was faster or the window has moved on.
-    #[inline]
     pub fn commit_after_auth(&self, seq: u64) -> Result<Accepted, ReplayRefusal> {
+        let mut train = [Ok(seq)];
+        let moved = self.commit_train_after_auth(&mut train);
+        let [result] = train;
+        result.map(|_| Accepted {
+            moved_edge: moved.is_some(),
+        })
+    }
+
+    /// [`ReplayWindow::commit_after_auth`] for the numbers of a train, in their order; each
+    /// number that must not be accepted becomes an error. Returns the new right edge if the
+    /// train has moved it.
+    ///
+    /// A locked operation waits until all earlier stores are done, and those of a train are
+    /// many. So numbers that share a word share its compare-exchange, and the edge moves once.
+    #[inline]
+    pub fn commit_train_after_auth<E: From<ReplayRefusal>>(
+        &self,
+        train: &mut [Result<u64, E>],
+    ) -> Option<u64> {
+        let edge_before = self.edge.load(Ordering::Acquire);
+        let mut edge = edge_before;
+        let mut at = 0;
+        while let Some(entry) = train.get_mut(at) {
+            let Ok(seq) = *entry else {
+                at += 1;
+                continue;
+            };
+            if let Err(refusal) = self.check_range(seq, edge) {
+                *entry = Err(refusal.into());
+                at += 1;
+                continue;
+            }
+            let rest = train.get_mut(at..).unwrap_or_default();
+            let (group_len, bits) = self.group_at_front(rest, seq, edge);
+            let fresh = self.mark(seq, bits);
+            for result in rest.iter_mut().take(group_len) {
+                let Ok(seq) = *result else {
+                    continue;
+                };
+                match fresh {
+                    Ok(fresh) if fresh & bit_of(seq) != 0 => edge = edge.max(seq),
+                    Ok(_) => *result = Err(ReplayRefusal::Replayed.into()),
+                    Err(refusal) => *result = Err(refusal.into()),
+                }
+            }
+            at += group_len.max(1);
+        }
+        if edge == edge_before {
+            return None;
+        }
+        // The bits first, then the edge: whoever exports an edge also finds the bits behind it.
+        let other = self.edge.fetch_max(edge, Ordering::AcqRel);
+        (other < edge).then_some(edge)
+    }
+
+    /// How many entries at the front of a train, and which bits, go into the word of `seq`
+    /// together. A number that comes twice ends the group, so that its second copy meets the
+    /// first one's bit.
+    #[inline]
+    fn group_at_front<E>(&self, train: &[Result<u64, E>], seq: u64, edge: u64) -> (usize, u64) {
+        let mut bits = 0;
+        let joins = |entry: &&Result<u64, E>| match entry {
+            Err(_) => true,
+            Ok(other) => {
+                let fits = other / BITS_PER_WORD == seq / BITS_PER_WORD
+                    && bits & bit_of(*other) == 0
+                    && self.check_range(*other, edge).is_ok();
+                bits |= if fits { bit_of(*other) } else { 0 };
+                fits
+            }
+        };
+        (train.iter().take_while(joins).count(), bits)
+    }
+
+    /// Refuses what may not be accepted whatever the words say.
+    #[inline]
+    fn check_range(&self, seq: u64, edge: u64) -> Result<(), ReplayRefusal> {
         if seq == 0 || seq > self.width.last() {
             return Err(ReplayRefusal::Illegal);
         }
-        if seq.saturating_add(self.size) <= self.edge.load(Ordering::Acquire) {
+        if seq.saturating_add(self.size) <= edge {
             return Err(ReplayRefusal::TooOld);
         }
-        let (index, tag, bit) = self.place(seq);
+        Ok(())
+    }
+
+    /// Sets bits in the word of `seq`; returns those that were not set before.
+    #[inline]
+    fn mark(&self, seq: u64, bits: u64) -> Result<u64, ReplayRefusal> {
+        let (index, tag) = self.place(seq);
         let slot = self.word(index)?;
         let mut word = slot.load(Ordering::Relaxed);
         loop {
-            let marked = match (word >> BITS_PER_WORD).cmp(&tag) {
+            let (marked, fresh) = match (word >> BITS_PER_WORD).cmp(&tag) {
                 core::cmp::Ordering::Greater => return Err(ReplayRefusal::TooOld),
-                core::cmp::Ordering::Equal if word & bit != 0 => {
-                    return Err(ReplayRefusal::Replayed);
-                }
-                core::cmp::Ordering::Equal => word | bit,
-                core::cmp::Ordering::Less => tag << BITS_PER_WORD | bit,
+                core::cmp::Ordering::Equal => (word | bits, bits & !word),
+                core::cmp::Ordering::Less => (tag << BITS_PER_WORD | bits, bits),
             };
+            if fresh == 0 {
+                return Ok(0);
+            }
             match slot.compare_exchange_weak(word, marked, Ordering::AcqRel, Ordering::Relaxed) {
-                Ok(_) => break,
+                Ok(_) => return Ok(fresh),
                 Err(seen) => word = seen,
             }
         }
-        // The bit first, then the edge: whoever exports an edge also finds the bits behind it.
-        let before = self.edge.fetch_max(seq, Ordering::AcqRel);
-        Ok(Accepted {
-            moved_edge: before < seq,
-        })
     }
 
     /// The window as a value. Whatever was accepted before this call is in it; a number that
@@ -267,26 +339,25 @@ impl ReplayWindow {
 
     /// True when `seq` must count as accepted.
     fn was_seen(&self, seq: u64) -> bool {
-        let (index, tag, bit) = self.place(seq);
+        let (index, tag) = self.place(seq);
         let Ok(slot) = self.word(index) else {
             return true;
         };
         let word = slot.load(Ordering::Acquire);
         match (word >> BITS_PER_WORD).cmp(&tag) {
             core::cmp::Ordering::Greater => true,
-            core::cmp::Ordering::Equal => word & bit != 0,
+            core::cmp::Ordering::Equal => word & bit_of(seq) != 0,
             core::cmp::Ordering::Less => false,
         }
     }
 
-    /// Word index, tag and bit of a number. Tags start at 1, so that a zeroed word is older
-    /// than any block.
+    /// Word index and tag of a number. Tags start at 1, so that a zeroed word is older than
+    /// any block.
     #[inline]
-    const fn place(&self, seq: u64) -> (usize, u64, u64) {
+    const fn place(&self, seq: u64) -> (usize, u64) {
         let block = seq / BITS_PER_WORD;
         let index = block & ((1 << self.words_log2) - 1);
-        let tag = (block >> self.words_log2) + 1;
-        (index as usize, tag, 1 << (seq % BITS_PER_WORD))
+        (index as usize, (block >> self.words_log2) + 1)
     }
 
     /// The word at an index of [`ReplayWindow::place`], which is always there.
@@ -294,6 +365,12 @@ impl ReplayWindow {
     fn word(&self, index: usize) -> Result<&AtomicU64, ReplayRefusal> {
         self.words.get(index).ok_or(ReplayRefusal::TooOld)
     }
+}
+
+/// The number's bit in its word.
+#[inline]
+const fn bit_of(seq: u64) -> u64 {
+    1 << (seq % BITS_PER_WORD)
 }
 
 /// Finds the high 32 bits that the sender did not send: the only value for which the number

@@ -106,6 +106,30 @@ proptest! {
         walk(window, width, start.min(width.last()), &steps);
     }
 
+    /// A train is accepted as if its numbers came one by one.
+    #[test]
+    fn a_train_is_accepted_like_its_numbers_one_by_one(
+        trains in prop::collection::vec(prop::collection::vec(0..400_u64, 1..80), 1..12),
+        stride in 0..300_u64,
+        window in prop::sample::select(vec![64_u32, 100, 1024]),
+    ) {
+        let replay = ReplayWindow::new(size(window), SequenceWidth::Bits32);
+        let mut oracle = Oracle::new(window, SequenceWidth::Bits32);
+        for (i, train) in trains.iter().enumerate() {
+            // Neighbours mostly, duplicates often, and one entry that was refused before.
+            let numbers = train.iter().map(|n| n + i as u64 * stride);
+            let mut batch: Vec<Result<u64, ReplayRefusal>> = numbers.clone().map(Ok).collect();
+            batch.insert(batch.len() / 2, Err(ReplayRefusal::Illegal));
+            let edge_before = oracle.edge;
+            let mut want: Vec<_> = numbers.map(|n| oracle.commit(n).map(|()| n)).collect();
+            want.insert(want.len() / 2, Err(ReplayRefusal::Illegal));
+            let moved = replay.commit_train_after_auth(&mut batch);
+            prop_assert_eq!(batch, want);
+            prop_assert_eq!(moved, (oracle.edge > edge_before).then_some(oracle.edge));
+            prop_assert_eq!(replay.edge(), oracle.edge);
+        }
+    }
+
     /// A sender's 64-bit number is recovered from its low half whenever the receiver's edge is
     /// near enough, across every border of 2^32 (RFC 4303 App. A2).
     #[test]

@@ -13,10 +13,8 @@
 mod open;
 mod seal;
 
-pub use open::{OpenSlot, Opened, open, spi_of};
+pub use open::{OpenSlot, Opened, OpenedTrain, open, open_train, spi_of};
 pub use seal::{SealSlot, Sealed, seal_train};
-
-pub(crate) use open::{Packet, open_packet};
 
 use ipsec_types::Spi;
 

@@ -5,7 +5,7 @@ use core::ops::Range;
 use ipsec_types::{ConnectionId, Encapsulation, Spi};
 
 use super::{Aad, EsnHigh};
-use crate::counters::DropReason;
+use crate::counters::{DropReason, Traffic};
 use crate::crypto::SaCipher;
 use crate::ecn::{self, Decapsulated, Ecn};
 use crate::inner::{InnerHeader, IpVersion};
@@ -54,8 +54,6 @@ pub struct Opened {
     pub spi: Spi,
     /// The sequence number, all 64 bits of it with ESN.
     pub seq: u64,
-    /// It is the newest packet of its SA so far.
-    pub moved_edge: bool,
     /// It took over a congestion mark from the outer header (RFC 6040).
     pub ecn_marked: bool,
 }
@@ -71,16 +69,15 @@ pub fn spi_of(packet: &[u8]) -> Result<Spi, DropReason> {
     Spi::new(u32::from_be_bytes([s0, s1, s2, s3])).map_err(|_| DropReason::ReservedSpi)
 }
 
-/// A received packet with what is known of its outer header.
-pub(crate) struct Packet<'buf> {
-    /// ESP header to ICV.
-    pub(crate) bytes: &'buf mut [u8],
-    /// Where `bytes` starts in the train's buffer.
-    pub(crate) offset: usize,
-    /// ToS or traffic class octet of the outer header.
-    pub(crate) outer_traffic_class: u8,
-    /// How it came.
-    pub(crate) encapsulation: Encapsulation,
+/// What became of a train.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct OpenedTrain {
+    /// The packets that passed, in inner bytes.
+    pub traffic: Traffic,
+    /// How many of them took over a congestion mark.
+    pub ecn_marked: u64,
+    /// The newest packet of the SA so far is among them.
+    pub moved_edge: bool,
 }
 
 /// Opens one ESP packet in place. The caller has found the SA by the packet's SPI.
@@ -93,25 +90,61 @@ pub fn open(
     outer_traffic_class: u8,
     encapsulation: Encapsulation,
 ) -> Result<Opened, DropReason> {
-    open_packet(
-        sa,
-        Packet {
-            bytes: packet,
-            offset: 0,
-            outer_traffic_class,
-            encapsulation,
-        },
-    )
+    let mut slots = [OpenSlot::new(0, packet.len(), outer_traffic_class)];
+    open_train(sa, packet, &mut slots, encapsulation);
+    let [slot] = slots;
+    slot.result
 }
 
+/// Opens the packets of a train in place; the caller has found their SA by their SPI. Every
+/// slot gets its own result: one bad packet does not harm the others.
+pub fn open_train(
+    sa: &InboundSa,
+    buf: &mut [u8],
+    slots: &mut [OpenSlot],
+    encapsulation: Encapsulation,
+) -> OpenedTrain {
+    /// Packets that are authenticated before the replay window hears of them; on the stack.
+    const STRETCH: usize = 64;
+    let mut total = OpenedTrain::default();
+    for stretch in slots.chunks_mut(STRETCH) {
+        let mut seqs = [const { Err(DropReason::Truncated) }; STRETCH];
+        for (seq, slot) in seqs.iter_mut().zip(&*stretch) {
+            *seq = match bytes_of(buf, slot) {
+                Some(bytes) => authenticate(sa, bytes, encapsulation),
+                None => Err(DropReason::Truncated),
+            };
+        }
+        let seqs = seqs.get_mut(..stretch.len()).unwrap_or_default();
+        total.moved_edge |= sa.replay.commit_train_after_auth(seqs).is_some();
+        for (slot, seq) in stretch.iter_mut().zip(&*seqs) {
+            slot.result = match (*seq, bytes_of(buf, slot)) {
+                (Ok(seq), Some(bytes)) => check_plaintext(sa, bytes, slot, seq),
+                (Err(reason), _) => Err(reason),
+                (Ok(_), None) => Err(DropReason::Truncated),
+            };
+            if let Ok(opened) = &slot.result {
+                total.traffic.packets += 1;
+                total.traffic.bytes += opened.inner.len() as u64;
+                total.ecn_marked += u64::from(opened.ecn_marked);
+            }
+        }
+    }
+    total
+}
+
+fn bytes_of<'buf>(buf: &'buf mut [u8], slot: &OpenSlot) -> Option<&'buf mut [u8]> {
+    buf.get_mut(slot.start..slot.start.checked_add(slot.len)?)
+}
+
+/// Everything up to the replay window's decision: lengths, early replay check, ICV. Returns the
+/// authentic sequence number; the body is decrypted then.
 #[inline]
-pub(crate) fn open_packet(sa: &InboundSa, packet: Packet<'_>) -> Result<Opened, DropReason> {
-    let Packet {
-        bytes,
-        offset,
-        outer_traffic_class,
-        encapsulation,
-    } = packet;
+fn authenticate(
+    sa: &InboundSa,
+    bytes: &mut [u8],
+    encapsulation: Encapsulation,
+) -> Result<u64, DropReason> {
     let framing = &sa.framing;
     if encapsulation != sa.params().encapsulation {
         return Err(DropReason::WrongEncapsulation);
@@ -126,24 +159,33 @@ pub(crate) fn open_packet(sa: &InboundSa, packet: Packet<'_>) -> Result<Opened, 
         .replay
         .check_before_auth(u32::from_be_bytes([q0, q1, q2, q3]))?;
     decrypt(sa, bytes, seq)?;
-    let accepted = sa.replay.commit_after_auth(seq)?;
+    Ok(seq)
+}
 
-    let body_end = bytes.len() - framing.icv;
+/// Everything after it: padding, next header, inner packet, selectors, ECN.
+#[inline]
+fn check_plaintext(
+    sa: &InboundSa,
+    bytes: &mut [u8],
+    slot: &OpenSlot,
+    seq: u64,
+) -> Result<Opened, DropReason> {
+    let framing = &sa.framing;
+    let body_end = bytes.len().saturating_sub(framing.icv);
     let body = bytes
         .get_mut(framing.header..body_end)
         .ok_or(DropReason::Truncated)?;
     let (payload_len, next_header) = strip_trailer(body)?;
     let payload = body.get_mut(..payload_len).ok_or(DropReason::BadPadding)?;
     let inner = check_inner(sa, payload, next_header)?;
-    let ecn_marked = fold_in_ecn(payload, &inner, outer_traffic_class)?;
-    let start = offset + framing.header;
+    let ecn_marked = fold_in_ecn(payload, &inner, slot.outer_traffic_class)?;
+    let start = slot.start + framing.header;
     Ok(Opened {
         inner: start..start + inner.total_len,
         version: inner.version,
         connection: sa.connection(),
         spi: sa.spi(),
         seq,
-        moved_edge: accepted.moved_edge,
         ecn_marked,
     })
 }
