@@ -260,6 +260,9 @@ pub enum DownReason {
     PeerRestarted,
     /// The configuration that it was negotiated under is gone.
     ConfigChanged,
+    /// The peer refuses every quick mode under this IKE SA: phase 1 may have gone wrong in a
+    /// way that only a new one heals (a tampered NAT-D payload).
+    Unusable,
     /// The IKE SA that it hung on is gone and the peer takes its ESP SAs with it.
     IkeSaGone,
 }
@@ -275,6 +278,7 @@ impl fmt::Display for DownReason {
             Self::PeerDead => "peer does not answer",
             Self::PeerRestarted => "peer has restarted",
             Self::ConfigChanged => "configuration changed",
+            Self::Unusable => "no ESP SA can be negotiated under it",
             Self::IkeSaGone => "its IKE SA is gone",
         })
     }

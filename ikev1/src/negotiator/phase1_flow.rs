@@ -463,7 +463,7 @@ impl Negotiator {
                 retired = Some(id);
             }
         }
-        tunnel.succeed();
+        tunnel.phase1_succeeded();
         tunnel.last_path = Some(sa.path);
         tunnel.ike_sas.push(id);
         let renegotiate = tunnel.suspect || tunnel.config.peer_drops_children;

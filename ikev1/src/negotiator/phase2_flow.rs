@@ -8,7 +8,7 @@ use super::Negotiator;
 use super::phase1_flow::fingerprint;
 use super::timers::Owner;
 use super::tunnel::{COMMIT_PATIENCE, SWITCH_DELAY};
-use crate::api::{Phase, Role, TimerName};
+use crate::api::{DownReason, Phase, Role, TimerName};
 use crate::counters::DropReason;
 use crate::error::{Mismatch, PeerMisbehaved, Refused};
 use crate::exchange::{check, quick_mode};
@@ -23,6 +23,9 @@ use crate::wire::{
     CookiePair, Message, MessageId, Notification, NotifyType, Payload, ProtectedMessage,
     ProtocolId, SpiBytes,
 };
+
+/// Refusals in a row, without any ESP SA, after which an IKE SA is given up.
+const REFUSALS_TO_DOUBT: u32 = 3;
 
 /// How long the initiator remembers a finished quick mode, to repeat message 3.
 const REMEMBER_FINISHED: Duration = Duration::from_secs(60);
@@ -505,7 +508,22 @@ impl Negotiator {
             ),
         };
         self.report_failure(Some(connection), remote, Phase::Phase2, text);
+        self.doubt(id);
         self.attempt_failed(connection);
+    }
+
+    /// An IKE SA under which nothing but refusals comes back is given up after a while: what
+    /// was not authenticated in phase 1 (NAT-D, vendor ids) may have been tampered with.
+    fn doubt(&mut self, id: CookiePair) {
+        let Some(connection) = self.sas.get(&id).map(|sa| sa.connection) else {
+            return;
+        };
+        let hopeless = self.tunnels.get(&connection).is_some_and(|tunnel| {
+            tunnel.failures + 1 >= REFUSALS_TO_DOUBT && tunnel.children.is_empty()
+        });
+        if hopeless {
+            self.delete_ike_sa(id, DownReason::Unusable);
+        }
     }
 }
 

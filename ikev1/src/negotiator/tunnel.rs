@@ -241,6 +241,15 @@ impl Tunnel {
         self.retry_at = Some(cx.now + wait);
     }
 
+    /// Phase 1 has worked. Whether the tunnel does, phase 2 will tell: until then earlier
+    /// failures count, so that a peer which refuses every quick mode is not asked too often.
+    pub(crate) fn phase1_succeeded(&mut self) {
+        self.retry_at = None;
+        if self.due().is_empty() {
+            self.succeed();
+        }
+    }
+
     /// Something has worked: no waiting, no old complaint.
     pub(crate) fn succeed(&mut self) {
         self.failures = 0;

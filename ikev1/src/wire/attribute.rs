@@ -167,8 +167,8 @@ pub enum AttributeRefusal {
     /// A life type without its duration, or a duration without its type.
     #[error("life type and life duration do not come in pairs")]
     LifeUnpaired,
-    /// A duration of 0, or one that needs more than 64 bits.
-    #[error("the life duration is zero or beyond 64 bits")]
+    /// A duration that needs more than 64 bits.
+    #[error("the life duration is beyond 64 bits")]
     LifeDuration,
 }
 
@@ -290,10 +290,11 @@ impl LifetimeReader {
         let Some(unit) = self.open_unit.take() else {
             return Err(AttributeRefusal::LifeUnpaired);
         };
-        let duration = attribute
-            .as_u64()
-            .filter(|duration| *duration > 0)
-            .ok_or(AttributeRefusal::LifeDuration)?;
+        let duration = attribute.as_u64().ok_or(AttributeRefusal::LifeDuration)?;
+        if duration == 0 {
+            // strongSwan without a lifetime of its own says "0 seconds" and means no limit.
+            return Ok(true);
+        }
         let slot = match unit {
             LifetimeUnit::Seconds => &mut self.lifetime.seconds,
             LifetimeUnit::Kilobytes => &mut self.lifetime.kilobytes,

@@ -16,4 +16,10 @@
 
 mod basics;
 mod config;
+mod faults;
+mod handover;
+mod life;
+mod mismatches;
+mod nat;
 mod pair;
+mod rekey;
