@@ -219,10 +219,9 @@ fn contradicting_phase1_attributes_are_refused() {
         extra(&[short(11, 1), short(11, 1)]),
         Err(AttributeRefusal::LifeUnpaired)
     );
-    assert_eq!(
-        extra(&[short(11, 1), short(12, 0)]),
-        Err(AttributeRefusal::LifeDuration)
-    );
+    // strongSwan's way to say "no limit".
+    let endless = extra(&[short(11, 1), short(12, 0)]).unwrap();
+    assert_eq!(endless.lifetime, Lifetime::default());
     assert_eq!(
         extra(&[short(11, 1), long(12, &[1; 9])]),
         Err(AttributeRefusal::LifeDuration)

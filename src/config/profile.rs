@@ -35,6 +35,8 @@ pub(super) struct Values {
     pub(super) phase2_kilobytes: Option<u64>,
     pub(super) start: StartMode,
     pub(super) dpd: Option<DpdPolicy>,
+    /// The peer loses its ESP SAs with the IKE SA that made them.
+    pub(super) peer_drops_children: bool,
     pub(super) mtu: u16,
     pub(super) mss: Mss,
 }
@@ -74,6 +76,7 @@ const GENERIC: Values = Values {
     phase2_kilobytes: None,
     start: StartMode::OnStart,
     dpd: Some(DPD),
+    peer_drops_children: false,
     mtu: 1400,
     mss: Mss::Auto,
 };
@@ -129,6 +132,7 @@ const AZURE_ROUTE_BASED: Values = Values {
     ],
     phase2_lifetime: Duration::from_secs(27_000),
     phase2_kilobytes: Some(102_400_000),
+    peer_drops_children: true,
     mss: Mss::Fixed(1350),
     ..GENERIC
 };
@@ -144,15 +148,6 @@ const AZURE_POLICY_BASED: Values = Values {
 };
 
 impl Profile {
-    /// Deleting an IKE SA takes the peer's ESP SAs along, as Azure's gateways do at every
-    /// phase-1 rekey.
-    pub(super) const fn peer_drops_children(self) -> bool {
-        match self {
-            Self::AzureRouteBased | Self::AzurePolicyBased => true,
-            Self::Generic | Self::StrongSwan => false,
-        }
-    }
-
     /// Every profile with the name that configuration files use.
     pub(super) const NAMES: [(&'static str, Self); 4] = [
         ("generic", Self::Generic),

@@ -48,6 +48,8 @@ pub(super) struct Outline {
     pub(super) name: Option<Spanned<String>>,
     pub(super) device: Option<Spanned<String>>,
     pub(super) peer: Option<Spanned<(IpAddr, IpAddr)>>,
+    /// Our address and the identity of a peer that may come from anywhere.
+    pub(super) wanderer: Option<Spanned<(IpAddr, Identity)>>,
     /// Empty when the connection is route-based.
     pub(super) selectors: Vec<Spanned<SelectorPair>>,
     pub(super) routes: Vec<Spanned<IpNet>>,
@@ -120,7 +122,7 @@ fn resolve_parts(
         refuse_any_peer(raw, ends, start, exchange, context.findings);
     }
     let psk = psk(raw, profile, &mut draft, context);
-    let wire = wire(raw, &mut draft, context.findings);
+    let wire = wire(raw, profile, &mut draft, context.findings);
     let phases = phases::resolve(raw, profile, known_profile, &mut draft, context.findings);
     let vti = section(&raw.vti);
     let traffic = traffic::resolve(
@@ -152,7 +154,7 @@ fn resolve_parts(
         dpd: phases.dpd,
         nat_keepalive: wire.nat_keepalive,
         fragmentation: wire.fragmentation,
-        peer_drops_children: profile.peer_drops_children(),
+        peer_drops_children: wire.peer_drops_children,
         dpd_by_ping: false,
     };
     let resolved = ResolvedConnection {
@@ -289,7 +291,11 @@ fn ends(
         RemoteAddress::Address(address) => (Identity::Address(address), Origin::From("remote")),
         RemoteAddress::Any => (Identity::Any, Origin::From("remote")),
     };
+    let place = remote_id.span_or(&raw.remote.span_or(raw.span()));
     let remote_id = draft.settle("remote_id", remote_id, fallback, show)?;
+    if remote == RemoteAddress::Any {
+        outline.wanderer = Some(Spanned::new(place, (local, remote_id.clone())));
+    }
     Some(Ends {
         local,
         remote,
@@ -438,9 +444,15 @@ struct Wire {
     encapsulation: EncapsulationPolicy,
     fragmentation: bool,
     nat_keepalive: Duration,
+    peer_drops_children: bool,
 }
 
-fn wire(raw: &RawConnection, draft: &mut Draft<'_>, findings: &mut Findings) -> Option<Wire> {
+fn wire(
+    raw: &RawConnection,
+    profile: Profile,
+    draft: &mut Draft<'_>,
+    findings: &mut Findings,
+) -> Option<Wire> {
     let field = one_of(
         &raw.encapsulation,
         "encapsulation",
@@ -462,7 +474,15 @@ fn wire(raw: &RawConnection, draft: &mut Draft<'_>, findings: &mut Findings) -> 
     let field = duration(&raw.nat_keepalive, "nat_keepalive", bounds, findings);
     let nat_keepalive =
         draft.settle_duration("nat_keepalive", field, (NAT_KEEPALIVE, Origin::Default));
+    let fallback = phases::from_profile(profile, |values| values.peer_drops_children);
+    let peer_drops_children = draft.settle(
+        "peer_drops_children",
+        raw.peer_drops_children.clone(),
+        fallback,
+        bool::to_string,
+    );
     Some(Wire {
+        peer_drops_children: peer_drops_children?,
         encapsulation: encapsulation?,
         fragmentation: fragmentation?,
         nat_keepalive: nat_keepalive?,

@@ -1,0 +1,221 @@
+//! The control plane's one loop: wait for whatever comes first, hand it to the gateway, let it
+//! settle.
+
+use core::time::Duration;
+use std::sync::Arc;
+use std::time::Instant;
+
+use ikev1::{Command, TimerName};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{Notify, mpsc};
+use tokio::time::{MissedTickBehavior, interval, sleep_until};
+use tracing::{info, trace, warn};
+
+use super::DaemonError;
+use super::gateway::Gateway;
+use super::ike_socket::IkeDatagram;
+use super::tunnels::Tunnels;
+use crate::cli::RunOptions;
+use crate::config::ResolvedConnection;
+use crate::control::{Call, Command as Request, Refusal, RefusalKind, Reply};
+
+/// How often the negotiator hears which peers are alive: finer than any DPD delay.
+const LIFE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A running daemon.
+pub(super) struct Daemon {
+    pub(super) gateway: Gateway,
+    pub(super) tunnels: Tunnels,
+    pub(super) options: RunOptions,
+    pub(super) started: Instant,
+    pub(super) ike_inbox: mpsc::Receiver<IkeDatagram>,
+    pub(super) calls: mpsc::Receiver<Call>,
+    /// Above every connection id that was ever used in this process.
+    pub(super) next_connection_id: u32,
+    /// The workers have something to tell.
+    pub(super) wake: Arc<Notify>,
+}
+
+/// Why the loop woke up.
+enum Wake {
+    Datagram(IkeDatagram),
+    Call(Call),
+    Workers,
+    Timer(Option<TimerName>),
+    Life,
+    Reload,
+    Stop(&'static str),
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self, DaemonError> {
+        let listen = |kind| signal(kind).map_err(DaemonError::Signals);
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            hangup: listen(SignalKind::hangup())?,
+        })
+    }
+}
+
+impl Daemon {
+    /// Runs until a signal says stop, then takes everything down.
+    ///
+    /// # Errors
+    /// When signals cannot be heard; the daemon has cleaned up then too.
+    pub(super) async fn run(mut self) -> Result<(), DaemonError> {
+        let outcome = self.serve().await;
+        self.stop().await;
+        outcome
+    }
+
+    async fn serve(&mut self) -> Result<(), DaemonError> {
+        let mut signals = Signals::listen()?;
+        let mut life = interval(LIFE_INTERVAL);
+        life.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            self.gateway.settle(Instant::now());
+            let deadline = self.gateway.negotiator.poll_timeout();
+            let wake = tokio::select! {
+                biased;
+                _ = signals.terminate.recv() => Wake::Stop("SIGTERM"),
+                _ = signals.interrupt.recv() => Wake::Stop("SIGINT"),
+                _ = signals.hangup.recv() => Wake::Reload,
+                Some(call) = self.calls.recv() => Wake::Call(call),
+                () = timer(deadline.map(|(at, _)| at)) => Wake::Timer(deadline.map(|(_, name)| name)),
+                () = self.wake.notified() => Wake::Workers,
+                _ = life.tick() => Wake::Life,
+                Some(datagram) = self.ike_inbox.recv() => Wake::Datagram(datagram),
+            };
+            let now = Instant::now();
+            match wake {
+                Wake::Datagram(datagram) => self.gateway.handle_datagram(now, &datagram),
+                Wake::Call(call) => self.answer(now, call).await,
+                Wake::Workers => {}
+                Wake::Timer(name) => {
+                    trace!(?name, "timer");
+                    self.gateway.negotiator.handle_timeout(now);
+                }
+                Wake::Life => self.gateway.report_life(now),
+                Wake::Reload => match self.reload(now).await {
+                    Ok(summary) => info!("{summary}"),
+                    Err(refusal) => warn!("{}", refusal.message),
+                },
+                Wake::Stop(signal) => {
+                    info!(signal, "stopping");
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    async fn answer(&mut self, now: Instant, call: Call) {
+        let reply = match call.command {
+            Request::Status { connection } => self.status(now, connection.as_deref()),
+            Request::Counters => Reply::Counters(self.gateway.counters()),
+            Request::Up { connection } => self.initiate(now, &connection),
+            Request::Down { connection } => self.terminate(now, &connection),
+            Request::Reload => match self.reload(now).await {
+                Ok(summary) => Reply::Done(summary),
+                Err(refusal) => Reply::Refused(refusal),
+            },
+            Request::KeylogOn { directory } => match self.gateway.start_keylog(&directory) {
+                Ok(()) => Reply::Done(format!(
+                    "keys of every SA from now on go to {}",
+                    directory.display()
+                )),
+                Err(error) => Reply::Refused(Refusal {
+                    kind: RefusalKind::Failed,
+                    message: format!("cannot write keys to {}: {error}", directory.display()),
+                    hint: None,
+                }),
+            },
+            Request::KeylogOff => {
+                self.gateway.keylog = None;
+                Reply::Done("no more keys are written; remove the files yourself".to_owned())
+            }
+        };
+        // The caller may have gone away; that is his right.
+        let _ = call.reply.send(reply);
+    }
+
+    fn status(&mut self, now: Instant, only: Option<&str>) -> Reply {
+        if let Some(name) = only
+            && let Err(refusal) = self.find(name)
+        {
+            return Reply::Refused(refusal);
+        }
+        Reply::Status(Box::new(self.gateway.status(now, self.started, only)))
+    }
+
+    fn initiate(&mut self, now: Instant, name: &str) -> Reply {
+        match self.find(name) {
+            Ok(connection) => {
+                self.gateway.negotiator.handle_command(
+                    now,
+                    Command::Initiate {
+                        connection,
+                        selectors: None,
+                    },
+                );
+                Reply::Done(format!("{name}: initiating"))
+            }
+            Err(refusal) => Reply::Refused(refusal),
+        }
+    }
+
+    fn terminate(&mut self, now: Instant, name: &str) -> Reply {
+        match self.find(name) {
+            Ok(connection) => {
+                self.gateway
+                    .negotiator
+                    .handle_command(now, Command::Terminate { connection });
+                Reply::Done(format!("{name}: terminated"))
+            }
+            Err(refusal) => Reply::Refused(refusal),
+        }
+    }
+
+    fn find(&self, name: &str) -> Result<ipsec_types::ConnectionId, Refusal> {
+        let connections = &self.gateway.config.connections;
+        connections
+            .iter()
+            .find(|connection| connection.name() == name)
+            .map(ResolvedConnection::id)
+            .ok_or_else(|| {
+                let known: Vec<_> = connections.iter().map(ResolvedConnection::name).collect();
+                Refusal {
+                    kind: RefusalKind::UnknownConnection,
+                    message: format!("there is no connection \"{name}\""),
+                    hint: Some(format!("configured: {}", known.join(", "))),
+                }
+            })
+    }
+
+    /// Deletes go out, then routes and devices go, then the workers.
+    async fn stop(mut self) {
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        let now = Instant::now();
+        self.gateway
+            .negotiator
+            .handle_command(now, Command::Shutdown);
+        self.gateway.settle(now);
+        self.tunnels.remove_all(&self.gateway.data_plane).await;
+        self.gateway.data_plane.stop();
+        info!("stopped");
+    }
+}
+
+/// Sleeps until the deadline, or for ever when there is none.
+async fn timer(deadline: Option<Instant>) {
+    match deadline {
+        Some(at) => sleep_until(at.into()).await,
+        None => core::future::pending().await,
+    }
+}

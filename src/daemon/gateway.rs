@@ -1,0 +1,376 @@
+//! The gateway: one negotiator, one SA database, one data plane, and what passes between them.
+//!
+//! No method here waits. The event loop feeds it, then calls [`Gateway::settle`], which drains
+//! the negotiator until it has nothing more to say.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use esp_dataplane::replay::ReplayWindowSize;
+use esp_dataplane::worker::{DataPlane, NatTSender};
+use esp_dataplane::{EspEvent, EventReceiver, InstallOptions, Sad};
+use ikev1::config::StartMode;
+use ikev1::{Command, Datagram, Event, NATT_PORT, Negotiator, Transmit, TransmitKind};
+use ipsec_types::{ConnectionId, Direction, EspSaPair, Flow, SelectorPair, Spi};
+use tracing::{debug, error, info, warn};
+
+use super::ike_socket::{IkeDatagram, IkeSockets};
+use super::keylog::KeyLog;
+use crate::config::{ResolvedConfig, ResolvedConnection};
+
+/// Everything that turns negotiations into traffic.
+pub(super) struct Gateway {
+    pub(super) config: ResolvedConfig,
+    pub(super) negotiator: Negotiator,
+    pub(super) sad: Arc<Sad>,
+    pub(super) data_plane: DataPlane,
+    pub(super) ike_sockets: IkeSockets,
+    nat_t: NatTSender,
+    esp_events: EventReceiver,
+    pub(super) keylog: Option<KeyLog>,
+    /// The inbound SPI that names a pair, by its outbound SPI (which the peer chose, so it is
+    /// unique only within its connection).
+    pair_names: HashMap<(ConnectionId, Spi), Spi>,
+    /// Opened packets at the last look, to tell the negotiator which peers are alive.
+    opened: HashMap<ConnectionId, u64>,
+    pub(super) history: super::history::History,
+    pub(super) unsent: u64,
+}
+
+/// The parts a gateway is made of.
+pub(super) struct Parts {
+    /// What the file says.
+    pub config: ResolvedConfig,
+    /// Knows the same connections.
+    pub negotiator: Negotiator,
+    /// Shared with the workers.
+    pub sad: Arc<Sad>,
+    /// What the workers report.
+    pub esp_events: EventReceiver,
+    /// The workers.
+    pub data_plane: DataPlane,
+    /// Port 500.
+    pub ike_sockets: IkeSockets,
+    /// Open when the operator asked for keys.
+    pub keylog: Option<KeyLog>,
+}
+
+impl Gateway {
+    /// Puts the parts together.
+    pub(super) fn new(parts: Parts) -> Self {
+        let nat_t = parts.data_plane.nat_t_sender();
+        Self {
+            config: parts.config,
+            negotiator: parts.negotiator,
+            sad: parts.sad,
+            data_plane: parts.data_plane,
+            ike_sockets: parts.ike_sockets,
+            nat_t,
+            esp_events: parts.esp_events,
+            keylog: parts.keylog,
+            pair_names: HashMap::new(),
+            opened: HashMap::new(),
+            history: super::history::History::default(),
+            unsent: 0,
+        }
+    }
+
+    /// The configured connection behind an id.
+    pub(super) fn connection(&self, id: ConnectionId) -> Option<&ResolvedConnection> {
+        self.config
+            .connections
+            .iter()
+            .find(|connection| connection.id() == id)
+    }
+
+    /// Its name, for the log.
+    fn name(&self, id: ConnectionId) -> &str {
+        self.connection(id)
+            .map_or("(removed)", ResolvedConnection::name)
+    }
+
+    /// An ISAKMP message has arrived on either port.
+    pub(super) fn handle_datagram(&mut self, now: Instant, datagram: &IkeDatagram) {
+        self.negotiator.handle_datagram(
+            now,
+            &Datagram {
+                local: datagram.local,
+                remote: datagram.remote,
+                payload: &datagram.payload,
+            },
+        );
+    }
+
+    /// Carries out all that the negotiator and the workers have to say.
+    pub(super) fn settle(&mut self, now: Instant) {
+        loop {
+            let mut quiet = true;
+            while let Some(event) = self.esp_events.try_recv() {
+                self.handle_esp_event(now, event);
+                quiet = false;
+            }
+            // Events first: an inbound SA must be open before the message leaves that lets
+            // the peer use it.
+            while let Some(event) = self.negotiator.poll_event() {
+                self.handle_ike_event(now, event);
+                quiet = false;
+            }
+            while let Some(transmit) = self.negotiator.poll_transmit() {
+                self.transmit(&transmit);
+                quiet = false;
+            }
+            if quiet {
+                return;
+            }
+        }
+    }
+
+    fn transmit(&mut self, transmit: &Transmit) {
+        let Transmit {
+            local,
+            remote,
+            kind,
+            payload,
+        } = transmit;
+        let sent = match (kind, local.port()) {
+            (TransmitKind::NatKeepalive, _) => self
+                .nat_t
+                .send_keepalive(*local, *remote)
+                .map_err(|error| error.to_string()),
+            (TransmitKind::Isakmp, NATT_PORT) => self
+                .nat_t
+                .send(*local, *remote, payload)
+                .map_err(|error| error.to_string()),
+            (TransmitKind::Isakmp, _) => self
+                .ike_sockets
+                .send(*local, *remote, payload)
+                .map_err(|error| error.to_string()),
+        };
+        if let Err(error) = sent {
+            self.unsent += 1;
+            debug!(%local, %remote, %error, "IKE message not sent; its exchange will retransmit");
+        }
+    }
+
+    fn handle_ike_event(&mut self, now: Instant, event: Event) {
+        match event {
+            Event::IkeSaUp {
+                connection,
+                ike_sa,
+                role,
+                remote,
+            } => {
+                info!(connection = self.name(connection), %ike_sa, %role, %remote, "IKE SA up");
+                self.log_ike_key(ike_sa);
+            }
+            Event::IkeSaDown {
+                connection,
+                ike_sa,
+                reason,
+            } => {
+                info!(connection = self.name(connection), %ike_sa, %reason, "IKE SA down");
+            }
+            Event::EspSaUp { pair, replaces } => self.install(now, &pair, replaces),
+            Event::OutboundSwitch {
+                connection,
+                outbound,
+                inbound,
+                ..
+            } => self.switch_outbound(now, connection, inbound, outbound),
+            Event::EspSaDown {
+                connection,
+                inbound,
+                outbound,
+                selectors,
+                reason,
+            } => {
+                self.sad.remove_inbound(inbound);
+                self.sad.remove_outbound(connection, outbound);
+                self.pair_names.remove(&(connection, outbound));
+                info!(connection = self.name(connection), %inbound, %outbound, %selectors, %reason, "ESP SA down");
+            }
+            Event::NegotiationFailed {
+                connection,
+                remote,
+                phase,
+                explanation,
+            } => {
+                let name = connection.map_or("(none)", |id| self.name(id));
+                warn!(connection = name, %remote, ?phase, "{explanation}");
+                if let Some(id) = connection {
+                    self.history.failed(id, now, explanation);
+                }
+            }
+            Event::PeerMoved {
+                connection, remote, ..
+            } => {
+                info!(connection = self.name(connection), %remote, "peer has moved");
+                self.sad.update_peer(connection, remote);
+            }
+            // Nobody to replicate to, no queue to hold packets in, no ping target.
+            Event::StateChanged { .. }
+            | Event::HoldTraffic { .. }
+            | Event::ProbeThroughTunnel { .. } => {}
+        }
+    }
+
+    fn install(&mut self, now: Instant, pair: &EspSaPair, replaces: Option<Spi>) {
+        let id = pair.connection;
+        let Some(connection) = self.connection(id) else {
+            warn!(
+                connection = id.0,
+                "negotiated an ESP SA for a connection that is gone"
+            );
+            return;
+        };
+        let options = InstallOptions {
+            replay_window: ReplayWindowSize::new(connection.replay_window).unwrap_or_default(),
+            order: selector_order(connection, &pair.inbound.selectors),
+            ..InstallOptions::default()
+        };
+        let (inbound, outbound) = (pair.inbound.spi, pair.outbound.spi);
+        match self.sad.install_pair(pair, options) {
+            Ok(()) => {
+                info!(
+                    connection = self.name(id), %inbound, %outbound,
+                    suite = %pair.inbound.suite, selectors = %pair.inbound.selectors,
+                    encapsulation = ?pair.inbound.encapsulation,
+                    replaces = replaces.map(tracing::field::display),
+                    "ESP SA up",
+                );
+                self.pair_names.insert((id, outbound), inbound);
+                self.history.established(id, now);
+                self.log_esp_keys(pair);
+            }
+            Err(error) => {
+                error!(connection = self.name(id), %inbound, %outbound, %error, "ESP SA cannot be installed");
+                self.negotiator
+                    .handle_command(now, Command::HardLimit { inbound });
+            }
+        }
+    }
+
+    fn switch_outbound(&mut self, now: Instant, id: ConnectionId, inbound: Spi, outbound: Spi) {
+        if let Err(error) = self.sad.switch_outbound(id, outbound) {
+            error!(connection = self.name(id), %outbound, %error, "outbound traffic cannot move to the new ESP SA");
+            self.negotiator
+                .handle_command(now, Command::HardLimit { inbound });
+        }
+    }
+
+    fn handle_esp_event(&mut self, now: Instant, event: EspEvent) {
+        let command = match event {
+            EspEvent::NoSa { connection, flow } => self.on_demand(connection, &flow),
+            EspEvent::UnknownSpi { spi, from, .. } => Some(Command::UnknownSpi {
+                remote: from,
+                spi: spi.get(),
+            }),
+            EspEvent::SoftLimit {
+                connection,
+                spi,
+                direction,
+                kind,
+            } => {
+                debug!(connection = self.name(connection), %spi, ?direction, ?kind, "ESP SA nears its limit");
+                self.pair_name(connection, spi, direction)
+                    .map(|inbound| Command::SoftLimit { inbound })
+            }
+            EspEvent::PeerMoved { spi, from, .. } => Some(Command::PeerMoved {
+                inbound: spi,
+                remote: from,
+            }),
+        };
+        if let Some(command) = command {
+            self.negotiator.handle_command(now, command);
+        }
+    }
+
+    fn pair_name(&self, connection: ConnectionId, spi: Spi, direction: Direction) -> Option<Spi> {
+        match direction {
+            Direction::Inbound => Some(spi),
+            Direction::Outbound => self.pair_names.get(&(connection, spi)).copied(),
+        }
+    }
+
+    /// A packet wants to go where no SA leads. A connection that waits for its peer goes on
+    /// waiting; the data plane has counted the packet.
+    fn on_demand(&self, id: ConnectionId, flow: &Flow) -> Option<Command> {
+        let connection = self.connection(id)?;
+        let selectors = connection
+            .ike
+            .selectors
+            .iter()
+            .find(|pair| pair.permits_outbound(flow))
+            .copied()?;
+        match connection.ike.start {
+            StartMode::OnStart | StartMode::OnTraffic => Some(Command::Initiate {
+                connection: id,
+                selectors: Some(selectors),
+            }),
+            StartMode::Respond => None,
+        }
+    }
+
+    /// Tells the negotiator which peers have been heard since the last call: authenticated
+    /// traffic is proof of life (RFC 3706 section 5.5).
+    pub(super) fn report_life(&mut self, now: Instant) {
+        let mut opened: HashMap<ConnectionId, u64> = HashMap::new();
+        for sa in self.sad.status().inbound {
+            *opened.entry(sa.connection).or_default() += sa.traffic.packets;
+        }
+        for (connection, packets) in &opened {
+            let before = self.opened.get(connection).copied().unwrap_or_default();
+            if *packets > before {
+                self.negotiator.handle_command(
+                    now,
+                    Command::TrafficSeen {
+                        connection: *connection,
+                    },
+                );
+            }
+        }
+        self.opened = opened;
+    }
+
+    /// Begins to write keys to `directory`, those of live SAs first.
+    ///
+    /// # Errors
+    /// Whatever the file system says.
+    pub(super) fn start_keylog(&mut self, directory: &Path) -> std::io::Result<()> {
+        self.keylog = Some(KeyLog::open(directory)?);
+        warn!(directory = %directory.display(), "KEYS ARE BEING WRITTEN TO DISK: whoever reads them reads the tunnels");
+        Ok(())
+    }
+
+    fn log_esp_keys(&mut self, pair: &EspSaPair) {
+        if let Some(keylog) = &mut self.keylog
+            && let Err(error) = keylog.esp_sa_pair(pair)
+        {
+            warn!(%error, "key log cannot be written");
+        }
+    }
+
+    fn log_ike_key(&mut self, ike_sa: ikev1::IkeSaId) {
+        let Some(keylog) = &mut self.keylog else {
+            return;
+        };
+        if let Some(key) = self.negotiator.phase1_key(ike_sa)
+            && let Err(error) = keylog.ike_sa(ike_sa.initiator.0, &key)
+        {
+            warn!(%error, "key log cannot be written");
+        }
+    }
+}
+
+/// The place of a selector pair in the config: earlier ones are looked at first.
+fn selector_order(connection: &ResolvedConnection, selectors: &SelectorPair) -> u32 {
+    connection
+        .ike
+        .selectors
+        .iter()
+        .position(|pair| pair == selectors)
+        .and_then(|place| u32::try_from(place).ok())
+        .unwrap_or(u32::MAX)
+}

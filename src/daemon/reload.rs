@@ -1,0 +1,188 @@
+//! Taking over a changed file without touching what did not change (invariant I9).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use ikev1::Command;
+use ipsec_types::ConnectionId;
+use tracing::warn;
+
+use super::event_loop::Daemon;
+use super::start::listen;
+use crate::config::{self, ResolvedConfig, ResolvedConnection};
+use crate::control::{Refusal, RefusalKind};
+
+impl Daemon {
+    /// Reads the file again and makes the gateway what it says. Returns one line about what
+    /// changed. On a refusal everything runs on as before.
+    pub(super) async fn reload(&mut self, now: Instant) -> Result<String, Refusal> {
+        let mut new = config::load(&self.options.config_path).map_err(|errors| Refusal {
+            kind: RefusalKind::Config,
+            message: errors.to_string(),
+            hint: Some("nothing was changed".to_owned()),
+        })?;
+        if new.gateway != self.gateway.config.gateway {
+            return Err(Refusal {
+                kind: RefusalKind::Config,
+                message: "the [gateway] table has changed, which only a restart can apply"
+                    .to_owned(),
+                hint: Some("nothing was changed".to_owned()),
+            });
+        }
+        self.keep_ids(&mut new);
+        self.open_listeners(&new)?;
+        let changed = self.replace_tunnels(&new).await?;
+        let summary = summary(&self.gateway.config, &new, changed);
+        self.gateway.negotiator.handle_command(
+            now,
+            Command::Reload {
+                connections: new
+                    .connections
+                    .iter()
+                    .map(|connection| Arc::clone(&connection.ike))
+                    .collect(),
+            },
+        );
+        // Deletes for removed connections leave before their sockets close.
+        self.gateway.settle(now);
+        self.drop_what_is_gone(&new).await;
+        self.gateway.config = new;
+        Ok(summary)
+    }
+
+    /// Closes listeners and removes VTIs that the new config does not know.
+    async fn drop_what_is_gone(&mut self, new: &ResolvedConfig) {
+        let locals: Vec<_> = new
+            .connections
+            .iter()
+            .map(|connection| connection.ike.local)
+            .collect();
+        for old in &self.gateway.config.connections {
+            if !locals.contains(&old.ike.local)
+                && let Err(error) = self.gateway.data_plane.remove_listener(old.ike.local)
+            {
+                warn!(address = %old.ike.local, %error, "listener could not be closed");
+            }
+        }
+        self.gateway.ike_sockets.retain(&locals);
+        let is_kept = |id| {
+            new.connections
+                .iter()
+                .any(|connection| connection.id() == id)
+        };
+        let gone: Vec<_> = self
+            .tunnels
+            .connections()
+            .filter(|id| !is_kept(*id))
+            .collect();
+        for id in gone {
+            self.tunnels.remove(id, &self.gateway.data_plane).await;
+            self.gateway.sad.remove_connection(id);
+        }
+        self.gateway.history.retain(is_kept);
+    }
+
+    /// A connection keeps its id across reloads by its name, because SAs, tunnels and counters
+    /// hang on the id; a new connection gets one that was never used in this process.
+    fn keep_ids(&mut self, new: &mut ResolvedConfig) {
+        let known: HashMap<&str, ConnectionId> = self
+            .gateway
+            .config
+            .connections
+            .iter()
+            .map(|connection| (connection.name(), connection.id()))
+            .collect();
+        for connection in &mut new.connections {
+            let id = known.get(connection.name()).copied().unwrap_or_else(|| {
+                let fresh = ConnectionId(self.next_connection_id);
+                self.next_connection_id += 1;
+                fresh
+            });
+            rename(connection, id);
+        }
+    }
+
+    fn open_listeners(&mut self, new: &ResolvedConfig) -> Result<(), Refusal> {
+        for connection in &new.connections {
+            listen(
+                &mut self.gateway.ike_sockets,
+                &self.gateway.data_plane,
+                connection.ike.local,
+            )
+            .map_err(|error| Refusal {
+                kind: RefusalKind::Failed,
+                message: error.to_string(),
+                hint: Some("nothing was changed".to_owned()),
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Makes the VTIs of new and changed connections. A device that cannot be made brings the
+    /// old one back. Returns how many were replaced or made.
+    async fn replace_tunnels(&mut self, new: &ResolvedConfig) -> Result<usize, Refusal> {
+        let mut changed = 0;
+        let mut made: Vec<ConnectionId> = Vec::new();
+        for connection in &new.connections {
+            if self.tunnels.is_as_configured(connection) {
+                continue;
+            }
+            let data_plane = &self.gateway.data_plane;
+            self.tunnels.remove(connection.id(), data_plane).await;
+            if let Err(error) = self.tunnels.create(connection, data_plane).await {
+                made.push(connection.id());
+                self.restore_tunnels(&made).await;
+                return Err(Refusal {
+                    kind: RefusalKind::Failed,
+                    message: error.to_string(),
+                    hint: Some("the tunnels are as they were before".to_owned()),
+                });
+            }
+            made.push(connection.id());
+            changed += 1;
+        }
+        Ok(changed)
+    }
+
+    async fn restore_tunnels(&mut self, touched: &[ConnectionId]) {
+        for id in touched {
+            self.tunnels.remove(*id, &self.gateway.data_plane).await;
+            let Some(old) = self.gateway.connection(*id).cloned() else {
+                continue;
+            };
+            if let Err(error) = self.tunnels.create(&old, &self.gateway.data_plane).await {
+                warn!(connection = old.name(), %error, "the VTI from before the reload could not be made again");
+            }
+        }
+    }
+}
+
+fn rename(connection: &mut ResolvedConnection, id: ConnectionId) {
+    Arc::make_mut(&mut connection.ike).id = id;
+}
+
+fn summary(old: &ResolvedConfig, new: &ResolvedConfig, devices: usize) -> String {
+    let names = |config: &ResolvedConfig| -> Vec<String> {
+        config
+            .connections
+            .iter()
+            .map(|connection| connection.name().to_owned())
+            .collect()
+    };
+    let (before, after) = (names(old), names(new));
+    let added = after.iter().filter(|name| !before.contains(name)).count();
+    let removed = before.iter().filter(|name| !after.contains(name)).count();
+    let changed = new
+        .connections
+        .iter()
+        .filter(|connection| {
+            old.connections
+                .iter()
+                .any(|before| before.name() == connection.name() && before != *connection)
+        })
+        .count();
+    format!(
+        "reloaded: {added} added, {removed} removed, {changed} changed ({devices} VTIs made anew)"
+    )
+}

@@ -1,0 +1,202 @@
+//! Start-up, in the order in which things must exist.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use esp_dataplane::worker::{ControlSink, DataPlane, DataPlaneConfig};
+use esp_dataplane::{AeadBackends, Sad, SadConfig};
+use ikev1::Negotiator;
+use ipsec_types::SendGate;
+use tokio::sync::{Notify, mpsc};
+use tracing::{info, warn};
+
+use super::DaemonError;
+use super::clock::entropy;
+use super::event_loop::Daemon;
+use super::gateway::{Gateway, Parts};
+use super::ike_socket::{IkeDatagram, IkeSockets};
+use super::tunnels::Tunnels;
+use crate::cli::RunOptions;
+use crate::config::ResolvedConfig;
+use crate::control;
+
+/// ISAKMP datagrams that wait for the negotiator. A flood beyond it is dropped by the kernel
+/// (port 500) or counted (port 4500).
+const IKE_QUEUE: usize = 256;
+
+/// Control requests that wait.
+const CALL_QUEUE: usize = 16;
+
+/// Where the workers put what is not ESP on port 4500.
+struct NatTraversalInbox(mpsc::Sender<IkeDatagram>);
+
+impl ControlSink for NatTraversalInbox {
+    fn nat_t_datagram(
+        &self,
+        local: std::net::SocketAddr,
+        remote: std::net::SocketAddr,
+        payload: &[u8],
+    ) -> bool {
+        self.0
+            .try_send(IkeDatagram {
+                local,
+                remote,
+                payload: payload.to_vec(),
+            })
+            .is_ok()
+    }
+}
+
+/// Starts every room; the daemon is ready when this returns.
+pub(super) async fn start(
+    config: ResolvedConfig,
+    options: RunOptions,
+) -> Result<Daemon, DaemonError> {
+    let started = Instant::now();
+    // The control socket first: it is what tells a second daemon that we are here.
+    let server = control::Server::bind(&options.socket)?;
+    let tunnels = empty_tunnels(config.gateway.workers).await?;
+    let wake = Arc::new(Notify::new());
+    let (ike_sender, ike_inbox) = mpsc::channel(IKE_QUEUE);
+    let parts = parts(config, &wake, ike_sender, started)?;
+    let next_connection_id = next_connection_id(&parts.config);
+    let (calls_sender, calls) = mpsc::channel(CALL_QUEUE);
+    let mut daemon = Daemon {
+        gateway: Gateway::new(parts),
+        tunnels,
+        options,
+        started,
+        ike_inbox,
+        calls,
+        next_connection_id,
+        wake,
+    };
+    daemon.open().await?;
+    tokio::task::spawn_local(server.serve(calls_sender));
+    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
+        warn!(%error, "systemd cannot be told that the daemon is ready");
+    }
+    let config = &daemon.gateway.config;
+    info!(
+        gateway = %config.gateway.name,
+        connections = config.connections.len(),
+        workers = config.gateway.workers,
+        "vipsec {} is ready", env!("CARGO_PKG_VERSION"),
+    );
+    Ok(daemon)
+}
+
+/// Netlink, swept of the routes that a killed daemon may have left.
+async fn empty_tunnels(workers: usize) -> Result<Tunnels, DaemonError> {
+    let (net, netlink) = vti::Netlink::connect().map_err(DaemonError::NetlinkSocket)?;
+    tokio::spawn(netlink);
+    let swept = net.sweep().await?;
+    if swept > 0 {
+        warn!(
+            routes = swept,
+            "removed what a daemon that was killed had left"
+        );
+    }
+    Ok(Tunnels::new(net, workers))
+}
+
+/// The SA database, the workers and the negotiator, joined by nothing yet.
+fn parts(
+    config: ResolvedConfig,
+    wake: &Arc<Notify>,
+    ike_sender: mpsc::Sender<IkeDatagram>,
+    now: Instant,
+) -> Result<Parts, DaemonError> {
+    let gate = Arc::new(SendGate::always_open());
+    let wake = Arc::clone(wake);
+    let (sad, esp_events) = Sad::new(SadConfig {
+        workers: config.gateway.workers,
+        backends: AeadBackends::measure(),
+        notify: Some(Arc::new(move || wake.notify_one())),
+        ..SadConfig::default()
+    });
+    let inbox: Arc<dyn ControlSink> = Arc::new(NatTraversalInbox(ike_sender.clone()));
+    let data_plane = DataPlane::start(
+        DataPlaneConfig {
+            workers: config.gateway.workers,
+            pin: config.gateway.pin_workers,
+            busy_poll: config.gateway.busy_poll,
+            mark: config.gateway.firewall_mark,
+            ..DataPlaneConfig::default()
+        },
+        &gate,
+        &sad,
+        &inbox,
+    )
+    .map_err(DaemonError::Workers)?;
+    let connections = config.connections.iter();
+    let negotiator = Negotiator::new(
+        connections
+            .map(|connection| Arc::clone(&connection.ike))
+            .collect(),
+        entropy(),
+        now,
+    );
+    Ok(Parts {
+        config,
+        negotiator,
+        sad,
+        esp_events,
+        data_plane,
+        ike_sockets: IkeSockets::new(gate, ike_sender),
+        keylog: None,
+    })
+}
+
+impl Daemon {
+    /// Opens what the world can see: sockets, VTIs, and the key log if it was asked for. On an
+    /// error nothing is left open.
+    async fn open(&mut self) -> Result<(), DaemonError> {
+        let gateway = &mut self.gateway;
+        for connection in &gateway.config.connections {
+            listen(
+                &mut gateway.ike_sockets,
+                &gateway.data_plane,
+                connection.ike.local,
+            )?;
+        }
+        if let Some(directory) = &self.options.keylog {
+            gateway
+                .start_keylog(directory)
+                .map_err(|source| DaemonError::Keylog {
+                    directory: directory.clone(),
+                    source,
+                })?;
+        }
+        for connection in &gateway.config.connections {
+            if let Err(error) = self.tunnels.create(connection, &gateway.data_plane).await {
+                self.tunnels.remove_all(&gateway.data_plane).await;
+                return Err(error.into());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Above every id in the config.
+fn next_connection_id(config: &ResolvedConfig) -> u32 {
+    config
+        .connections
+        .iter()
+        .map(|connection| connection.id().0 + 1)
+        .max()
+        .unwrap_or_default()
+}
+
+/// Opens port 500, port 4500 and protocol 50 on one of our addresses.
+pub(super) fn listen(
+    ike_sockets: &mut IkeSockets,
+    data_plane: &DataPlane,
+    address: std::net::IpAddr,
+) -> Result<(), DaemonError> {
+    ike_sockets
+        .listen(address)
+        .map_err(|source| DaemonError::Listen { address, source })?;
+    data_plane.add_listener(address)?;
+    Ok(())
+}

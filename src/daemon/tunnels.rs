@@ -1,0 +1,226 @@
+//! One VTI a connection: the device, its addresses and routes, and its place in the data plane.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use esp_dataplane::worker::{DataPlane, DataPlaneError, TunnelSpec};
+use ikev1::config::RemoteAddress;
+use ipnet::IpNet;
+use ipsec_types::ConnectionId;
+use tracing::{info, warn};
+use vti::{LinkSettings, MssClamp, NetError, Netlink, Route, Tun, TunConfig, TunError};
+
+use crate::config::{Mss, ResolvedConnection, VtiConfig};
+
+/// Length of the kernel's queue in front of the TUN device, in packets. Long enough for the
+/// bursts of a few TCP senders, short enough not to hide congestion from them.
+const TX_QUEUE_LEN: u32 = 1000;
+
+/// The kernel's main routing table.
+const MAIN_TABLE: u32 = 254;
+
+/// Why a VTI could not be made; whatever was made of it is removed again.
+#[derive(Debug, thiserror::Error)]
+pub enum TunnelError {
+    /// The device itself.
+    #[error("connection \"{connection}\": {source}")]
+    Device {
+        /// Whose VTI.
+        connection: String,
+        /// What the kernel refused.
+        source: TunError,
+    },
+    /// MTU, address or route.
+    #[error("connection \"{connection}\", device {device}: {source}")]
+    Network {
+        /// Whose VTI.
+        connection: String,
+        /// Its device.
+        device: String,
+        /// What the kernel refused.
+        source: NetError,
+    },
+    /// The workers.
+    #[error("connection \"{connection}\": {source}")]
+    DataPlane {
+        /// Whose VTI.
+        connection: String,
+        /// What they refused.
+        source: DataPlaneError,
+    },
+}
+
+/// The VTIs that are there.
+pub(super) struct Tunnels {
+    net: Netlink,
+    workers: usize,
+    devices: BTreeMap<ConnectionId, Device>,
+}
+
+struct Device {
+    index: u32,
+    settings: VtiConfig,
+    peer: Option<IpAddr>,
+    routes: Vec<Route>,
+}
+
+impl Tunnels {
+    /// None yet; `workers` is the number of queues each will have.
+    pub(super) fn new(net: Netlink, workers: usize) -> Self {
+        Self {
+            net,
+            workers,
+            devices: BTreeMap::new(),
+        }
+    }
+
+    /// True when the connection has a VTI made from exactly these settings.
+    pub(super) fn is_as_configured(&self, connection: &ResolvedConnection) -> bool {
+        self.devices.get(&connection.id()).is_some_and(|device| {
+            device.settings == connection.vti && device.peer == peer_address(connection)
+        })
+    }
+
+    /// Connections that have a VTI.
+    pub(super) fn connections(&self) -> impl Iterator<Item = ConnectionId> {
+        self.devices.keys().copied()
+    }
+
+    /// Makes the VTI of a connection: device, workers, addresses, routes.
+    ///
+    /// # Errors
+    /// [`TunnelError`]; nothing of the device is left then.
+    pub(super) async fn create(
+        &mut self,
+        connection: &ResolvedConnection,
+        data_plane: &DataPlane,
+    ) -> Result<(), TunnelError> {
+        let vti = &connection.vti;
+        let device_error = |source| TunnelError::Device {
+            connection: connection.name().to_owned(),
+            source,
+        };
+        let tun = Tun::create(&TunConfig {
+            name: vti.device.clone(),
+            queues: self.workers,
+            offload: true,
+        })
+        .map_err(device_error)?;
+        let index = tun.index();
+        let spec = TunnelSpec {
+            connection: connection.id(),
+            queues: tun.into_queues(),
+            mtu: vti.mtu,
+            mss: match vti.mss {
+                Mss::Auto => MssClamp::Auto,
+                Mss::Off => MssClamp::Off,
+                Mss::Fixed(limit) => MssClamp::Limit(limit),
+            },
+        };
+        data_plane
+            .add_tunnel(spec)
+            .map_err(|source| TunnelError::DataPlane {
+                connection: connection.name().to_owned(),
+                source,
+            })?;
+        let mut device = Device {
+            index,
+            settings: vti.clone(),
+            peer: peer_address(connection),
+            routes: Vec::new(),
+        };
+        let configured = self.configure(&mut device).await;
+        let device_name = vti.device.clone();
+        self.devices.insert(connection.id(), device);
+        if let Err(source) = configured {
+            self.remove(connection.id(), data_plane).await;
+            return Err(TunnelError::Network {
+                connection: connection.name().to_owned(),
+                device: device_name,
+                source,
+            });
+        }
+        info!(connection = connection.name(), device = %vti.device, mtu = vti.mtu, "VTI is up");
+        Ok(())
+    }
+
+    async fn configure(&self, device: &mut Device) -> Result<(), NetError> {
+        let settings = device.settings.clone();
+        self.net
+            .configure_link(
+                device.index,
+                LinkSettings {
+                    mtu: u32::from(settings.mtu),
+                    up: true,
+                    tx_queue_len: Some(TX_QUEUE_LEN),
+                },
+            )
+            .await?;
+        for address in &settings.addresses {
+            self.net.add_address(device.index, *address).await?;
+        }
+        self.pin_peer(device, &settings.routes).await?;
+        for prefix in &settings.routes {
+            let route = Route {
+                prefix: *prefix,
+                device: device.index,
+                metric: settings.metric,
+                table: MAIN_TABLE,
+            };
+            self.net.add_route(&route).await?;
+            device.routes.push(route);
+        }
+        Ok(())
+    }
+
+    /// A route that covers the peer's own address would send our ESP back into the tunnel:
+    /// the way to the peer is nailed down before such a route appears.
+    async fn pin_peer(&self, device: &Device, routes: &[IpNet]) -> Result<(), NetError> {
+        let Some(peer) = device.peer.filter(|peer| vti::covers_peer(routes, *peer)) else {
+            return Ok(());
+        };
+        let ours: Vec<u32> = self
+            .devices
+            .values()
+            .map(|other| other.index)
+            .chain([device.index])
+            .collect();
+        self.net.pin_peer(peer, &ours).await?;
+        Ok(())
+    }
+
+    /// Removes the VTI of a connection, its routes first.
+    pub(super) async fn remove(&mut self, connection: ConnectionId, data_plane: &DataPlane) {
+        let Some(device) = self.devices.remove(&connection) else {
+            return;
+        };
+        for route in &device.routes {
+            if let Err(error) = self.net.remove_route(route).await {
+                warn!(prefix = %route.prefix, %error, "route could not be removed; it goes with its device");
+            }
+        }
+        if let Err(error) = data_plane.remove_tunnel(connection) {
+            warn!(device = %device.settings.device, %error, "workers did not let go of the VTI");
+        }
+        info!(device = %device.settings.device, "VTI is removed");
+    }
+
+    /// Removes everything, the pinned ways to the peers too.
+    pub(super) async fn remove_all(&mut self, data_plane: &DataPlane) {
+        let connections: Vec<_> = self.connections().collect();
+        for connection in connections {
+            self.remove(connection, data_plane).await;
+        }
+        if let Err(error) = self.net.remove_all().await {
+            warn!(%error, "not every route could be removed");
+        }
+    }
+}
+
+/// The peer's address, when it has a fixed one.
+pub(super) fn peer_address(connection: &ResolvedConnection) -> Option<IpAddr> {
+    match connection.ike.remote {
+        RemoteAddress::Address(address) => Some(address),
+        RemoteAddress::Any => None,
+    }
+}
