@@ -249,6 +249,14 @@ fn leading_zeros_of_a_duration_do_not_matter() {
 }
 
 #[test]
+fn a_duration_of_zero_says_nothing() {
+    let mut attributes = phase1_attributes();
+    attributes.extend([short(11, 2), short(12, 0), short(11, 1), short(12, 60)]);
+    let read = Phase1Transform::from_transform(&phase1(&attributes)).unwrap();
+    assert_eq!(read.lifetime, Lifetime::from_time(Duration::from_secs(60)));
+}
+
+#[test]
 fn an_offer_we_cannot_take_is_still_described() {
     let attributes = [short(1, 1), short(2, 9), short(3, 65001), short(4, 24)];
     assert_eq!(
@@ -583,4 +591,13 @@ fn a_chain_is_searched_by_kind() {
     assert_eq!(chain.count(kind), 2);
     assert_eq!(chain.body_of(kind), Some(&KnownVendor::NatT.bytes()[..]));
     assert_eq!(chain.split_hash(), None);
+    assert_eq!(chain.to_string(), "vendor id, notification, vendor id");
+    let message = Message {
+        header: Header::new(cookies(), ExchangeType::Informational, MessageId(7)),
+        chain,
+    };
+    assert_eq!(
+        message.to_string(),
+        "informational 00000007 [vendor id, notification, vendor id]"
+    );
 }

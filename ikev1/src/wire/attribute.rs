@@ -198,7 +198,7 @@ impl LifetimeUnit {
     }
 }
 
-/// What a transform says about its life; `None` where it says nothing.
+/// What a transform says about its life; `None` where it says nothing, or 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Lifetime {
     /// In seconds.

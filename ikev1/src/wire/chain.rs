@@ -1,5 +1,6 @@
 //! A chain of payloads together with its bytes.
 
+use core::fmt;
 use core::ops::Range;
 
 use super::reader::{GENERIC_HEADER_LEN, Reader, put_generic};
@@ -139,6 +140,17 @@ impl Chain {
     #[must_use]
     pub fn count(&self, kind: PayloadType) -> usize {
         self.payloads.iter().filter(|p| p.kind() == kind).count()
+    }
+}
+
+/// `HASH, SA, NONCE`.
+impl fmt::Display for Chain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, payload) in self.payloads.iter().enumerate() {
+            let separator = if index == 0 { "" } else { ", " };
+            write!(f, "{separator}{}", payload.kind())?;
+        }
+        Ok(())
     }
 }
 

@@ -1,5 +1,7 @@
 //! Whole messages: from a datagram and into one.
 
+use core::fmt;
+
 use super::chain::Tail;
 use super::{Chain, Fragment, Header, ParseError, Payload, PayloadType, Place, Rule};
 use crate::crypto::{CipherKey, Iv, PartialBlock};
@@ -92,6 +94,18 @@ impl Message {
         let mut out = header.encode(self.chain.first(), body.len());
         out.extend_from_slice(&body);
         (out, next_iv)
+    }
+}
+
+/// `quick mode 5a17c0de [HASH, SA, NONCE]`, for the log.
+impl fmt::Display for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Header {
+            exchange,
+            message_id,
+            ..
+        } = self.header;
+        write!(f, "{exchange} {message_id} [{}]", self.chain)
     }
 }
 

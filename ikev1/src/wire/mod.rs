@@ -15,6 +15,17 @@
 //! names the [`Place`] and the [`Rule`]. The caps below bound what one datagram can make us
 //! hold.
 //!
+//! Where the RFCs and the field differ:
+//!
+//! | strict, because nobody breaks it and garbage shows | lenient, because nothing hangs on it |
+//! | --- | --- |
+//! | the header's length is the datagram's length | unassigned header flags |
+//! | RESERVED of every generic header is zero | RESERVED2 of a transform, RESERVED of NAT-OA |
+//! | counts, and next-payload numbers inside an SA | value and length of padding after decryption |
+//! | basic attributes have the short form | a duration of 0; an attribute said twice alike |
+//! | nonces, identities, SPIs have their lengths | a fragment whose header has the E bit |
+//! | DOI of an SA is IPsec | DOI 0 in notifications and deletes; payloads of unknown type |
+//!
 //! The codec keeps no state, decides nothing about the meaning of a proposal and never
 //! looks at a key except to pass it to [`crate::crypto`].
 
