@@ -14,7 +14,7 @@
 //! One batch of a worker, both ways:
 //!
 //! ```no_run
-//! # use vti::{Coalescer, SuperPacket, TunQueue, VirtioHeader};
+//! # use vti::{Coalescer, Lane, SuperPacket, TunQueue, VirtioHeader};
 //! # fn batch(queue: &TunQueue, mut send: impl FnMut(&[u8])) -> Result<(), Box<dyn std::error::Error>> {
 //! let mut buffer = vec![0; 65_600];
 //! let mut slot = vec![0; 1_500];
@@ -28,10 +28,11 @@
 //!     }
 //! }
 //! let offloads = queue.offloads();
-//! let mut coalescer = Coalescer::new(offloads.tcp, offloads.udp);
-//! coalescer.push(&buffer, 0..100);
-//! coalescer.push(&buffer, 100..200);
-//! coalescer.drain(&mut buffer, |header, parts| {
+//! let lane = Lane { tag: 0, tcp: offloads.tcp, udp: offloads.udp };
+//! let mut coalescer = Coalescer::with_capacity(64);
+//! coalescer.push(&buffer, 0..100, &lane);
+//! coalescer.push(&buffer, 100..200, &lane);
+//! coalescer.drain(&mut buffer, |_tag, header, parts| {
 //!     let _counted_by_the_caller = queue.write(header, parts);
 //! });
 //! # Ok(())
@@ -53,4 +54,6 @@ pub use mss::{MssClamp, MssLimits};
 pub use netlink::{
     LinkSettings, MAIN_TABLE, Made, NetError, Netlink, NextHop, Pin, Route, covers_peer,
 };
-pub use offload::{Coalescer, Gso, GsoKind, MAX_PARTS, OffloadError, SuperPacket, VirtioHeader};
+pub use offload::{
+    Coalescer, Gso, GsoKind, Lane, MAX_PARTS, OffloadError, SuperPacket, VirtioHeader,
+};

@@ -1,9 +1,9 @@
 //! From the sockets to the tunnel devices.
 
-use core::ops::Range;
 use std::net::SocketAddr;
 
-use ipsec_types::Encapsulation;
+use ipsec_types::{ConnectionId, Encapsulation};
+use vti::Lane;
 
 use super::nat_t::{KEEPALIVE, NON_ESP_MARKER};
 use super::thread::{Core, Tunnel, boot_time};
@@ -43,7 +43,7 @@ impl Core {
         index: usize,
         encapsulation: Encapsulation,
         batch: &mut RxBatch,
-        tunnels: &mut [Option<Tunnel>],
+        tunnels: &[Option<Tunnel>],
     ) {
         let Some(Some(listener)) = self.listeners.get_mut(index) else {
             return;
@@ -110,62 +110,61 @@ impl Core {
         }
     }
 
-    /// Gives opened packets to the tunnels they came through.
-    fn deliver(&mut self, buffer: &mut [u8], tunnels: &mut [Option<Tunnel>]) {
+    /// Lines up opened packets for the tunnels they came through.
+    fn deliver(&mut self, buffer: &mut [u8], tunnels: &[Option<Tunnel>]) {
         let mut homeless = 0;
         // Nearly always, all packets of a run belong to one tunnel.
-        let mut last = None;
+        let mut last: Option<(ConnectionId, &Tunnel, Lane)> = None;
         for slot in &self.slots {
             let Ok(opened) = &slot.result else {
                 continue;
             };
-            let is_it = |tunnel: &Option<Tunnel>| {
-                tunnel
-                    .as_ref()
-                    .is_some_and(|tunnel| tunnel.connection == opened.connection)
+            let again = last.filter(|(connection, ..)| *connection == opened.connection);
+            last = again.or_else(|| {
+                let tag = *self.homes.get(&opened.connection)?;
+                let tunnel = tunnels.get(tag)?.as_ref()?;
+                let offloads = tunnel.queue.offloads();
+                let lane = Lane {
+                    tag,
+                    tcp: offloads.tcp,
+                    udp: offloads.udp,
+                };
+                Some((opened.connection, tunnel, lane))
+            });
+            let Some((_, tunnel, lane)) = &last else {
+                homeless += 1;
+                continue;
             };
-            let again = last.filter(|index| tunnels.get(*index).is_some_and(is_it));
-            last = again.or_else(|| tunnels.iter().position(is_it));
-            match last.and_then(|index| tunnels.get_mut(index)?.as_mut()) {
-                Some(tunnel) => tunnel.take_in(buffer, opened.inner.clone()),
-                None => homeless += 1,
+            if let Some(limits) = tunnel.mss
+                && let Some(packet) = buffer.get_mut(opened.inner.clone())
+            {
+                limits.clamp(packet);
             }
+            self.coalescer.push(buffer, opened.inner.clone(), lane);
         }
         if homeless > 0 {
             self.refuse(DropReason::TunFull, homeless);
         }
     }
 
-    /// Writes what the tunnels' coalescers hold.
-    fn write_out(&self, buffer: &mut [u8], tunnels: &mut [Option<Tunnel>]) {
-        for tunnel in tunnels.iter_mut().flatten() {
-            if tunnel.coalescer.is_empty() {
-                continue;
+    /// Writes what the coalescer holds.
+    fn write_out(&mut self, buffer: &mut [u8], tunnels: &[Option<Tunnel>]) {
+        let (mut writes, mut refused) = (0, 0);
+        self.coalescer.drain(buffer, |tag, header, parts| {
+            let written = match tunnels.get(tag) {
+                Some(Some(tunnel)) => tunnel.queue.write(header, parts).is_ok(),
+                _ => false,
+            };
+            if written {
+                writes += 1;
+            } else {
+                refused += parts.len() as u64;
             }
-            let Tunnel {
-                queue, coalescer, ..
-            } = tunnel;
-            let (mut writes, mut refused) = (0, 0);
-            coalescer.drain(buffer, |header, parts| match queue.write(header, parts) {
-                Ok(()) => writes += 1,
-                Err(_full_or_gone) => refused += parts.len() as u64,
-            });
-            count(&self.counters.tun_writes, writes);
-            if refused > 0 {
-                self.refuse(DropReason::TunFull, refused);
-            }
+        });
+        count(&self.counters.tun_writes, writes);
+        if refused > 0 {
+            self.refuse(DropReason::TunFull, refused);
         }
-    }
-}
-
-impl Tunnel {
-    fn take_in(&mut self, buffer: &mut [u8], inner: Range<usize>) {
-        if let Some(limits) = self.mss
-            && let Some(packet) = buffer.get_mut(inner.clone())
-        {
-            limits.clamp(packet);
-        }
-        self.coalescer.push(buffer, inner);
     }
 }
 

@@ -1,6 +1,7 @@
 //! One worker: its epoll loop, its commands, and what it owns.
 
 use core::time::Duration;
+use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
@@ -47,7 +48,6 @@ pub(super) struct Tunnel {
     pub(super) queue: TunQueue,
     pub(super) mtu: u16,
     pub(super) mss: Option<MssLimits>,
-    pub(super) coalescer: Coalescer,
     pub(super) answers: AnswerLimit,
 }
 
@@ -58,13 +58,11 @@ impl Tunnel {
         mtu: u16,
         mss: Option<MssLimits>,
     ) -> Self {
-        let offloads = queue.offloads();
         Self {
             connection,
             queue,
             mtu,
             mss,
-            coalescer: Coalescer::new(offloads.tcp, offloads.udp),
             answers: AnswerLimit::new(Duration::ZERO),
         }
     }
@@ -124,6 +122,9 @@ impl Source {
 /// Events taken from epoll at once.
 const EVENTS: usize = 64;
 
+/// Packets of one receive call: 32 trains of 64.
+const BATCH: usize = 2048;
+
 /// A super-packet with its virtio header.
 const READ_BUFFER: usize = VirtioHeader::LEN + 65_536;
 
@@ -149,6 +150,9 @@ pub(super) struct Core {
     pub(super) trains: Vec<Train>,
     pub(super) scratch: TxScratch,
     pub(super) slots: Vec<OpenSlot>,
+    pub(super) coalescer: Coalescer,
+    /// Where a connection's tunnel stands in the worker's list.
+    pub(super) homes: HashMap<ConnectionId, usize>,
 }
 
 impl Worker {
@@ -174,7 +178,9 @@ impl Worker {
                 outbox: Outbox::new(),
                 trains: Vec::with_capacity(512),
                 scratch: TxScratch::default(),
-                slots: Vec::with_capacity(2048),
+                slots: Vec::with_capacity(BATCH),
+                coalescer: Coalescer::with_capacity(BATCH),
+                homes: HashMap::new(),
             },
         });
         match worker {
@@ -239,7 +245,7 @@ impl Worker {
 
     fn inbound_burst(&mut self, index: usize, encapsulation: Encapsulation) {
         self.core
-            .inbound_burst(index, encapsulation, &mut self.batch, &mut self.tunnels);
+            .inbound_burst(index, encapsulation, &mut self.batch, &self.tunnels);
     }
 
     /// Carries out what waits; true when the worker is to end.
@@ -256,6 +262,7 @@ impl Worker {
                 Ok(Command::RemoveTunnel(connection, done)) => {
                     let is_it = |tunnel: &Tunnel| tunnel.connection == connection;
                     take(&mut self.tunnels, is_it);
+                    self.core.homes.remove(&connection);
                     done
                 }
                 Ok(Command::AddListener(listener, done)) => {
@@ -281,6 +288,7 @@ impl Worker {
         if let Err(error) = self.watch(&tunnel.queue, Source::Tunnel(index)) {
             tracing::error!(%error, "cannot wait for a tunnel device");
         }
+        self.core.homes.insert(tunnel.connection, index);
         if let Some(place) = self.tunnels.get_mut(index) {
             *place = Some(tunnel);
         }

@@ -30,13 +30,22 @@ pub struct Coalescer {
     members: Vec<Member>,
     /// Groups that may still grow, newest last.
     open: Vec<usize>,
-    udp: bool,
-    tcp: bool,
+}
+
+/// The queue that a packet is for, and what that takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lane {
+    /// Names the queue to the caller; packets of different lanes are never merged.
+    pub tag: usize,
+    /// It takes TCP super-packets.
+    pub tcp: bool,
+    /// It takes UDP super-packets.
+    pub udp: bool,
 }
 
 /// Whether the TUN may be told that a checksum was verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verified {
+enum Verified {
     /// TCP or UDP with a correct checksum.
     Yes,
     /// Another protocol, or a checksum that is wrong: the receiver looks for itself.
@@ -45,6 +54,7 @@ pub enum Verified {
 
 #[derive(Debug)]
 struct Group {
+    tag: usize,
     head: Range<usize>,
     candidate: Option<Candidate>,
     verified: Verified,
@@ -85,18 +95,16 @@ struct Candidate {
 }
 
 /// The most flows that grow at the same time; beyond it the oldest is closed.
-const OPEN_FLOWS: usize = 8;
+const OPEN_FLOWS: usize = 32;
 
 impl Coalescer {
-    /// For a TUN that takes TCP super-packets, and UDP ones if `udp` is set.
+    /// With memory for `packets` packets between two calls of [`Coalescer::drain`].
     #[must_use]
-    pub fn new(tcp: bool, udp: bool) -> Self {
+    pub fn with_capacity(packets: usize) -> Self {
         Self {
-            groups: Vec::with_capacity(256),
-            members: Vec::with_capacity(256),
+            groups: Vec::with_capacity(packets),
+            members: Vec::with_capacity(packets),
             open: Vec::with_capacity(OPEN_FLOWS + 1),
-            udp,
-            tcp,
         }
     }
 
@@ -108,23 +116,24 @@ impl Coalescer {
 
     /// Adds the packet at `range` of `buffer`. Packets of one flow leave in the order in
     /// which they were added; a range outside of the buffer is ignored.
-    pub fn push(&mut self, buffer: &[u8], range: Range<usize>) {
+    pub fn push(&mut self, buffer: &[u8], range: Range<usize>, lane: &Lane) {
         let Some(packet) = buffer.get(range.clone()) else {
             return;
         };
         let parsed = Candidate::parse(packet);
         let intact = parsed.is_some_and(|candidate| candidate.checksum_is_intact(packet));
         let allowed = |candidate: &Candidate| match candidate.kind {
-            GsoKind::TcpV4 | GsoKind::TcpV6 => self.tcp,
-            GsoKind::Udp => self.udp,
+            GsoKind::TcpV4 | GsoKind::TcpV6 => lane.tcp,
+            GsoKind::Udp => lane.udp,
         };
         let Some(candidate) = parsed.filter(allowed) else {
             self.close_flow_of_unknown(parsed);
-            self.start(range, parsed, intact, false);
+            self.start(lane, range, parsed, intact, false);
             return;
         };
-        let Some(place) = self.find(buffer, packet, &candidate) else {
+        let Some(place) = self.find(buffer, packet, &candidate, lane) else {
             self.start(
+                lane,
                 range,
                 Some(candidate),
                 intact,
@@ -145,6 +154,7 @@ impl Coalescer {
         // The same flow, but not its next piece: what came before must leave first.
         self.open.remove(place);
         self.start(
+            lane,
             range,
             Some(candidate),
             intact,
@@ -152,12 +162,12 @@ impl Coalescer {
         );
     }
 
-    /// Hands out every write in order: the virtio header and the pieces of the packet. The
+    /// Hands out every write in order: its lane's tag, the virtio header and the pieces. The
     /// heads of super-packets are rewritten in `buffer`, the same that `push` saw.
     pub fn drain(
         &mut self,
         buffer: &mut [u8],
-        mut write: impl FnMut(&VirtioHeader, &[IoSlice<'_>]),
+        mut write: impl FnMut(usize, &VirtioHeader, &[IoSlice<'_>]),
     ) {
         for group in &self.groups {
             let header = if group.parts > 1 {
@@ -183,7 +193,7 @@ impl Coalescer {
                 piece = member.and_then(|member| buffer.get(member.payload.clone()));
                 next = member.map_or(END, |member| member.next);
             }
-            write(&header, parts.get(..used).unwrap_or_default());
+            write(group.tag, &header, parts.get(..used).unwrap_or_default());
         }
         self.clear();
     }
@@ -197,6 +207,7 @@ impl Coalescer {
 
     fn start(
         &mut self,
+        lane: &Lane,
         head: Range<usize>,
         candidate: Option<Candidate>,
         intact: bool,
@@ -206,6 +217,7 @@ impl Coalescer {
         let (sequence, id, flags) =
             candidate.map_or((0, 0, 0), |c| (c.next_sequence(), c.id, c.flags));
         self.groups.push(Group {
+            tag: lane.tag,
             total: head.len(),
             head,
             candidate,
@@ -234,8 +246,15 @@ impl Coalescer {
         }
     }
 
-    fn find(&self, buffer: &[u8], packet: &[u8], candidate: &Candidate) -> Option<usize> {
-        self.open.iter().position(|&index| {
+    fn find(
+        &self,
+        buffer: &[u8],
+        packet: &[u8],
+        candidate: &Candidate,
+        lane: &Lane,
+    ) -> Option<usize> {
+        // The newest first: packets of a flow come in runs.
+        self.open.iter().rposition(|&index| {
             let Some(group) = self.groups.get(index) else {
                 return false;
             };
@@ -243,7 +262,8 @@ impl Coalescer {
             else {
                 return false;
             };
-            other.kind == candidate.kind
+            group.tag == lane.tag
+                && other.kind == candidate.kind
                 && other.is_ipv6 == candidate.is_ipv6
                 && other.hint == candidate.hint
                 && candidate.same_flow(packet, &other, head)

@@ -17,7 +17,7 @@ mod split;
 #[cfg(test)]
 mod tests;
 
-pub use coalesce::{Coalescer, MAX_PARTS, Verified};
+pub use coalesce::{Coalescer, Lane, MAX_PARTS};
 pub use header::{Gso, GsoKind, VirtioHeader};
 pub use split::SuperPacket;
 

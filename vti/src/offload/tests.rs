@@ -136,6 +136,14 @@ fn payload(len: usize, seed: u8) -> Vec<u8> {
         .collect()
 }
 
+const fn lane(tag: usize) -> Lane {
+    Lane {
+        tag,
+        tcp: true,
+        udp: true,
+    }
+}
+
 /// Lays packets out in one buffer with gaps, coalesces them and returns the writes.
 fn coalesce(packets: &[Vec<u8>]) -> Vec<(VirtioHeader, Vec<u8>)> {
     let mut buffer = vec![0xee; 7];
@@ -145,12 +153,12 @@ fn coalesce(packets: &[Vec<u8>]) -> Vec<(VirtioHeader, Vec<u8>)> {
         buffer.extend_from_slice(packet);
         buffer.extend_from_slice(&[0xee; 34]);
     }
-    let mut coalescer = Coalescer::new(true, true);
+    let mut coalescer = Coalescer::with_capacity(8);
     for range in ranges {
-        coalescer.push(&buffer, range);
+        coalescer.push(&buffer, range, &lane(0));
     }
     let mut writes = Vec::new();
-    coalescer.drain(&mut buffer, |header, parts| {
+    coalescer.drain(&mut buffer, |_, header, parts| {
         let bytes = parts.iter().flat_map(|part| part.iter().copied()).collect();
         writes.push((*header, bytes));
     });
@@ -384,6 +392,25 @@ fn interleaved_flows_each_become_one_write() {
         packets.push(two.packet(index, index * 700, &payload(700, 2), 0));
     }
     assert_eq!(coalesce(&packets).len(), 2);
+}
+
+#[test]
+fn tunnels_do_not_mix_even_with_the_same_addresses_inside() {
+    let shape = tcp4();
+    let mut buffer = Vec::new();
+    let mut coalescer = Coalescer::with_capacity(8);
+    let mut ranges = Vec::new();
+    for index in 0..4 {
+        let packet = shape.packet(index, index * 500, &payload(500, 1), 0);
+        ranges.push(buffer.len()..buffer.len() + packet.len());
+        buffer.extend_from_slice(&packet);
+    }
+    for (index, range) in ranges.into_iter().enumerate() {
+        coalescer.push(&buffer, range, &lane(index / 2));
+    }
+    let mut tags = Vec::new();
+    coalescer.drain(&mut buffer, |tag, _, parts| tags.push((tag, parts.len())));
+    assert_eq!(tags, [(0, 2), (1, 2)]);
 }
 
 #[test]
