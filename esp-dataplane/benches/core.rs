@@ -1,7 +1,7 @@
 //! What the data plane adds to the bare cipher call, in memory, on one core.
 //!
 //! ```text
-//!   cargo bench -p esp-dataplane --bench core
+//!   cargo bench -p esp-dataplane --bench core [-- "open aes128" ...]
 //! ```
 //!
 //! Every line times two ways to do the same work, turn by turn, and prints the medians and the
@@ -45,6 +45,9 @@ struct Pairing<'a> {
 
 impl Pairing<'_> {
     fn run(self) {
+        if !wanted(&self.name) {
+            return;
+        }
         let once = ((self.base)() + (self.ours)()).max(Duration::from_nanos(1)) / 2;
         let rounds = (TURN.as_nanos() / once.as_nanos()).clamp(1, 100_000) as u32;
         let turn = |work: &mut dyn FnMut() -> Duration| {
@@ -72,6 +75,15 @@ impl Pairing<'_> {
             self.bytes as f64 * 8.0 / ours,
         );
     }
+}
+
+/// Arguments, if any, are parts of the lines to run.
+fn wanted(name: &str) -> bool {
+    let mut parts = std::env::args()
+        .skip(1)
+        .filter(|arg| arg != "--bench")
+        .peekable();
+    parts.peek().is_none() || parts.any(|part| name.contains(&part))
 }
 
 fn median(values: &mut [f64]) -> f64 {

@@ -64,41 +64,33 @@ impl InnerHeader {
     /// # Errors
     /// [`DropReason::InnerVersion`] for anything but IPv4 and IPv6, [`DropReason::InnerLength`]
     /// when the header or the length it states does not fit into `packet`.
-    #[inline]
     pub fn parse(packet: &[u8]) -> Result<Self, DropReason> {
         let version = IpVersion::of(packet).ok_or(DropReason::InnerVersion)?;
-        match version {
-            IpVersion::V4 => Self::parse_v4(packet),
-            IpVersion::V6 => Self::parse_v6(packet),
-        }
+        Self::read(version, packet).ok_or(DropReason::InnerLength)
     }
 
-    #[inline]
-    fn parse_v4(packet: &[u8]) -> Result<Self, DropReason> {
-        let header: &[u8; IPV4_HEADER] = packet.first_chunk().ok_or(DropReason::InnerLength)?;
-        let header_len = usize::from(header[0] & 0xf) * 4;
-        let total_len = usize::from(u16::from_be_bytes([header[2], header[3]]));
-        if header_len < IPV4_HEADER || total_len < header_len || total_len > packet.len() {
-            return Err(DropReason::InnerLength);
-        }
-        Ok(Self {
-            version: IpVersion::V4,
-            traffic_class: header[1],
-            total_len,
-        })
-    }
-
-    #[inline]
-    fn parse_v6(packet: &[u8]) -> Result<Self, DropReason> {
-        let header: &[u8; IPV6_HEADER] = packet.first_chunk().ok_or(DropReason::InnerLength)?;
-        let payload = usize::from(u16::from_be_bytes([header[4], header[5]]));
-        let total_len = IPV6_HEADER + payload;
-        if total_len > packet.len() {
-            return Err(DropReason::InnerLength);
-        }
-        Ok(Self {
-            version: IpVersion::V6,
-            traffic_class: header[0] << 4 | header[1] >> 4,
+    /// [`InnerHeader::parse`] where the version is known; `None` when a length does not fit.
+    #[inline(always)]
+    pub(crate) fn read(version: IpVersion, packet: &[u8]) -> Option<Self> {
+        let (traffic_class, total_len, header_len) = match version {
+            IpVersion::V4 => {
+                let header: &[u8; IPV4_HEADER] = packet.first_chunk()?;
+                let header_len = usize::from(header[0] & 0xf) * 4;
+                let total_len = usize::from(u16::from_be_bytes([header[2], header[3]]));
+                (header[1], total_len, header_len)
+            }
+            IpVersion::V6 => {
+                let header: &[u8; IPV6_HEADER] = packet.first_chunk()?;
+                let payload = usize::from(u16::from_be_bytes([header[4], header[5]]));
+                let traffic_class = header[0] << 4 | header[1] >> 4;
+                (traffic_class, IPV6_HEADER + payload, IPV6_HEADER)
+            }
+        };
+        let fits =
+            header_len >= IPV4_HEADER && total_len >= header_len && total_len <= packet.len();
+        fits.then_some(Self {
+            version,
+            traffic_class,
             total_len,
         })
     }

@@ -19,7 +19,7 @@ type SoftTag = Array<u8, U16>;
 
 /// An expanded AES-GCM key with its salt.
 pub(crate) struct GcmKey {
-    salt: [u8; EspSuite::GCM_SALT_LEN],
+    salt: u32,
     key: Backend,
 }
 
@@ -53,7 +53,11 @@ impl GcmKey {
                 Backend::Soft192(soft_key(key)?)
             }
         };
-        Ok(Self { salt: *salt, key })
+        let salt: [u8; EspSuite::GCM_SALT_LEN] = *salt;
+        Ok(Self {
+            salt: u32::from_be_bytes(salt),
+            key,
+        })
     }
 
     /// Encrypts `body` in place and returns the ICV.
@@ -102,10 +106,12 @@ impl GcmKey {
         }
     }
 
+    /// `salt | iv`, put together in registers: bytes stored one by one could not be loaded
+    /// again as words without waiting for the store.
     #[inline]
     const fn nonce(&self, iv: [u8; 8]) -> [u8; 12] {
-        let [a, b, c, d] = self.salt;
-        let [e, f, g, h, i, j, k, l] = iv;
+        let nonce = (self.salt as u128) << 96 | (u64::from_be_bytes(iv) as u128) << 32;
+        let [a, b, c, d, e, f, g, h, i, j, k, l, ..] = nonce.to_be_bytes();
         [a, b, c, d, e, f, g, h, i, j, k, l]
     }
 }

@@ -18,36 +18,13 @@ pub use seal::{SealSlot, Sealed, seal_train};
 
 use ipsec_types::Spi;
 
-/// What is authenticated in front of the ciphertext of an AEAD (RFC 4106 §5): SPI and sequence
-/// number, with ESN all 64 bits of it.
-#[derive(Clone, Copy)]
-struct Aad {
-    bytes: [u8; 12],
-    len: usize,
-}
-
-impl Aad {
-    #[inline(always)]
-    fn new(spi: Spi, seq: u64, esn: bool) -> Self {
-        let [s0, s1, s2, s3] = spi.to_be_bytes();
-        let [h0, h1, h2, h3, l0, l1, l2, l3] = seq.to_be_bytes();
-        if esn {
-            Self {
-                bytes: [s0, s1, s2, s3, h0, h1, h2, h3, l0, l1, l2, l3],
-                len: 12,
-            }
-        } else {
-            Self {
-                bytes: [s0, s1, s2, s3, l0, l1, l2, l3, 0, 0, 0, 0],
-                len: 8,
-            }
-        }
-    }
-
-    #[inline(always)]
-    fn as_bytes(&self) -> &[u8] {
-        self.bytes.get(..self.len).unwrap_or_default()
-    }
+/// SPI and all 64 bits of an extended sequence number: what an AEAD authenticates with ESN
+/// (RFC 4106 §5). Without ESN it authenticates the ESP header as it stands.
+#[inline(always)]
+fn esn_aad(spi: Spi, seq: u64) -> [u8; 12] {
+    let aad = u128::from(spi.get()) << 96 | u128::from(seq) << 32;
+    let [a, b, c, d, e, f, g, h, i, j, k, l, ..] = aad.to_be_bytes();
+    [a, b, c, d, e, f, g, h, i, j, k, l]
 }
 
 /// The part of an ESN that a separate integrity transform authenticates behind the ciphertext

@@ -4,7 +4,7 @@ use core::ops::Range;
 
 use ipsec_types::{ConnectionId, Encapsulation, Spi};
 
-use super::{Aad, EsnHigh};
+use super::{EsnHigh, esn_aad};
 use crate::counters::{DropReason, Traffic};
 use crate::crypto::SaCipher;
 use crate::ecn::{self, Decapsulated, Ecn};
@@ -139,7 +139,7 @@ fn bytes_of<'buf>(buf: &'buf mut [u8], slot: &OpenSlot) -> Option<&'buf mut [u8]
 
 /// Everything up to the replay window's decision: lengths, early replay check, ICV. Returns the
 /// authentic sequence number; the body is decrypted then.
-#[inline]
+#[inline(always)]
 fn authenticate(
     sa: &InboundSa,
     bytes: &mut [u8],
@@ -163,7 +163,7 @@ fn authenticate(
 }
 
 /// Everything after it: padding, next header, inner packet, selectors, ECN.
-#[inline]
+#[inline(always)]
 fn check_plaintext(
     sa: &InboundSa,
     bytes: &mut [u8],
@@ -177,12 +177,23 @@ fn check_plaintext(
         .ok_or(DropReason::Truncated)?;
     let (payload_len, next_header) = strip_trailer(body)?;
     let payload = body.get_mut(..payload_len).ok_or(DropReason::BadPadding)?;
-    let inner = check_inner(sa, payload, next_header)?;
-    let ecn_marked = fold_in_ecn(payload, &inner, slot.outer_traffic_class)?;
+
+    let version = announced_version(next_header)?;
+    if IpVersion::of(payload) != Some(version) {
+        return Err(DropReason::InnerVersion);
+    }
+    let Some(inner) = InnerHeader::read(version, payload) else {
+        return Err(DropReason::InnerLength);
+    };
+    let Some(packet) = payload.get_mut(..inner.total_len) else {
+        return Err(DropReason::InnerLength);
+    };
+    sa.check_selectors(version, packet)?;
+    let ecn_marked = fold_in_ecn(packet, inner.traffic_class, slot.outer_traffic_class)?;
     let start = slot.start + framing.header;
     Ok(Opened {
         inner: start..start + inner.total_len,
-        version: inner.version,
+        version,
         connection: sa.connection(),
         spi: sa.spi(),
         seq,
@@ -200,10 +211,14 @@ fn decrypt(sa: &InboundSa, bytes: &mut [u8], seq: u64) -> Result<(), DropReason>
             let (clear, body) = bytes
                 .split_at_mut_checked(framing.header)
                 .ok_or(DropReason::Truncated)?;
-            let iv = clear.last_chunk().ok_or(DropReason::Truncated)?;
-            let aad = Aad::new(sa.spi(), seq, esn);
-            key.open(*iv, aad.as_bytes(), body)
-                .map_err(|_| DropReason::BadIcv)
+            let iv = *clear.last_chunk().ok_or(DropReason::Truncated)?;
+            let header: &[u8; ESP_HEADER] = clear.first_chunk().ok_or(DropReason::Truncated)?;
+            if esn {
+                key.open(iv, &esn_aad(sa.spi(), seq), body)
+            } else {
+                key.open(iv, header, body)
+            }
+            .map_err(|_| DropReason::BadIcv)
         }
         SaCipher::Cbc(keys) => {
             let (authenticated, icv) = bytes
@@ -232,7 +247,7 @@ fn decrypt(sa: &InboundSa, bytes: &mut [u8], seq: u64) -> Result<(), DropReason>
 }
 
 /// Checks the padding (RFC 4303 §2.4) and returns payload length and next header.
-#[inline]
+#[inline(always)]
 fn strip_trailer(body: &[u8]) -> Result<(usize, u8), DropReason> {
     let (padded, &[pad_len, next_header]) = body
         .split_last_chunk::<ESP_TRAILER>()
@@ -248,37 +263,28 @@ fn strip_trailer(body: &[u8]) -> Result<(usize, u8), DropReason> {
     Ok((payload_len, next_header))
 }
 
-/// Checks that the payload is what the next header says, whole, and within the selectors.
-#[inline]
-fn check_inner(sa: &InboundSa, payload: &[u8], next_header: u8) -> Result<InnerHeader, DropReason> {
-    let version = match next_header {
-        4 => IpVersion::V4,
-        41 => IpVersion::V6,
-        NO_NEXT_HEADER => return Err(DropReason::Dummy),
-        _ => return Err(DropReason::UnknownNextHeader),
-    };
-    let inner = InnerHeader::parse(payload)?;
-    if inner.version != version {
-        return Err(DropReason::InnerVersion);
+/// The IP version that the next header announces (RFC 4303 §2.6).
+#[inline(always)]
+fn announced_version(next_header: u8) -> Result<IpVersion, DropReason> {
+    match next_header {
+        4 => Ok(IpVersion::V4),
+        41 => Ok(IpVersion::V6),
+        NO_NEXT_HEADER => Err(DropReason::Dummy),
+        _ => Err(DropReason::UnknownNextHeader),
     }
-    let packet = payload
-        .get(..inner.total_len)
-        .ok_or(DropReason::InnerLength)?;
-    sa.check_selectors(version, packet)?;
-    Ok(inner)
 }
 
 /// RFC 6040 §4.2; true when the inner field changed.
-#[inline]
+#[inline(always)]
 fn fold_in_ecn(
-    payload: &mut [u8],
-    inner: &InnerHeader,
+    packet: &mut [u8],
+    inner_traffic_class: u8,
     outer_traffic_class: u8,
 ) -> Result<bool, DropReason> {
-    match ecn::decapsulate(Ecn::of(inner.traffic_class), Ecn::of(outer_traffic_class)) {
+    match ecn::decapsulate(Ecn::of(inner_traffic_class), Ecn::of(outer_traffic_class)) {
         Decapsulated::Unchanged => Ok(false),
         Decapsulated::Set(mark) => {
-            ecn::set(payload, mark);
+            ecn::set(packet, mark);
             Ok(true)
         }
         Decapsulated::Drop => Err(DropReason::EcnNotCapable),

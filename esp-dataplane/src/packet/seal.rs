@@ -2,7 +2,7 @@
 
 use core::ops::Range;
 
-use super::{Aad, EsnHigh};
+use super::{EsnHigh, esn_aad};
 use crate::counters::{DropReason, Traffic};
 use crate::crypto::{CbcHmac, CbcJob, GcmKey, SaCipher};
 use crate::inner::IpVersion;
@@ -93,10 +93,13 @@ fn seal_one_gcm(
     if let Some(field) = clear.last_chunk_mut() {
         *field = iv;
     }
-    let aad = Aad::new(sa.spi(), seq, sa.params().esn);
-    let tag = key
-        .seal(iv, aad.as_bytes(), body)
-        .map_err(|_| DropReason::CipherFailure)?;
+    let tag = if sa.params().esn {
+        key.seal(iv, &esn_aad(sa.spi(), seq), body)
+    } else {
+        let header: &[u8; ESP_HEADER] = clear.first_chunk().ok_or(DropReason::NoHeadroom)?;
+        key.seal(iv, header, body)
+    }
+    .map_err(|_| DropReason::CipherFailure)?;
     icv.copy_from_slice(&tag);
     Ok(range)
 }
@@ -182,10 +185,9 @@ fn frame<'buf>(
         .ok_or(DropReason::NoHeadroom)?;
     let version = IpVersion::of(inner).ok_or(DropReason::NotIp)?;
 
-    let [s0, s1, s2, s3] = sa.spi().to_be_bytes();
-    let [q0, q1, q2, q3] = (seq as u32).to_be_bytes();
     if let Some(header) = packet.first_chunk_mut() {
-        *header = [s0, s1, s2, s3, q0, q1, q2, q3];
+        let spi = u64::from(sa.spi().get());
+        *header = (spi << 32 | seq & 0xffff_ffff).to_be_bytes();
     }
     let body_len = framing.body(slot.inner_len);
     let trailer = packet
