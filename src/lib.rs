@@ -12,6 +12,7 @@
 //!                             status (model) ---> text or JSON
 //! ```
 
+pub mod bench;
 pub mod cli;
 pub mod config;
 pub mod control;

@@ -1,0 +1,242 @@
+//! The same bytes through the cipher crates alone, keys expanded once: no framing, no sequence
+//! numbers, no replay window.
+
+use aes::cipher::consts::{U12, U16};
+use aes::cipher::{
+    Array, BlockCipherDecrypt, BlockCipherEncrypt, BlockModeDecrypt, BlockModeEncrypt,
+    BlockSizeUser, InnerIvInit, KeyInit,
+};
+use aes::{Aes128Dec, Aes128Enc, Aes192, Aes192Dec, Aes192Enc, Aes256Dec, Aes256Enc};
+use aes_gcm::AesGcm;
+use aes_gcm::aead::AeadInOut;
+use hmac::{Hmac, Mac};
+use ipsec_types::{AesKeyBits, EspIntegrity, EspSuite};
+use ring::aead::{AES_128_GCM, AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use sha1::Sha1;
+use sha2::{Sha256, Sha384, Sha512};
+
+use super::Spent;
+use crate::bench::{BenchError, ticks};
+
+type Aes192Gcm = AesGcm<Aes192, U12>;
+
+/// SPI and sequence number.
+const HEADER: usize = 8;
+
+/// Packets laid out as in an ESP train.
+pub(super) struct Bare {
+    cipher: Box<dyn Cipher>,
+    suite: EspSuite,
+    buffer: Vec<u8>,
+    stride: usize,
+}
+
+/// `packet` is header, IV, body and ICV, as on the wire.
+trait Cipher {
+    fn seal(&self, packet: &mut [u8]) -> Option<()>;
+    fn open(&self, packet: &mut [u8]) -> Option<()>;
+}
+
+impl Bare {
+    pub(super) fn new(suite: EspSuite, len: usize, count: usize) -> Result<Self, BenchError> {
+        let refused = || BenchError::Cipher(suite.to_string());
+        let cipher: Box<dyn Cipher> = match suite {
+            EspSuite::AesGcm16(AesKeyBits::Aes128) => Box::new(ring_key(&AES_128_GCM, 16)?),
+            EspSuite::AesGcm16(AesKeyBits::Aes256) => Box::new(ring_key(&AES_256_GCM, 32)?),
+            EspSuite::AesGcm16(AesKeyBits::Aes192) => {
+                Box::new(Soft(Aes192Gcm::new(&Array([7; 24]))))
+            }
+            EspSuite::AesCbcHmac(bits, hash) => cbc_hmac(bits, hash).ok_or_else(refused)?,
+        };
+        let stride = len + suite.overhead(len);
+        Ok(Self {
+            cipher,
+            suite,
+            buffer: vec![0x45; stride * count],
+            stride,
+        })
+    }
+
+    pub(super) fn run(&mut self, trains: u32) -> Result<Spent, BenchError> {
+        let mut spent = Spent::default();
+        let count = self.buffer.len() / self.stride;
+        for _train in 0..trains {
+            let start = ticks::now();
+            let sealed = self.each(|cipher, packet| cipher.seal(packet));
+            let between = ticks::now();
+            let opened = self.each(|cipher, packet| cipher.open(packet));
+            spent.open += ticks::now().wrapping_sub(between);
+            spent.seal += between.wrapping_sub(start);
+            spent.packets += count as u64;
+            if sealed != count || opened != count {
+                return Err(BenchError::Cipher(self.suite.to_string()));
+            }
+        }
+        Ok(spent)
+    }
+
+    fn each(&mut self, work: impl Fn(&dyn Cipher, &mut [u8]) -> Option<()>) -> usize {
+        let cipher = self.cipher.as_ref();
+        let packets = self.buffer.chunks_exact_mut(self.stride);
+        packets.filter_map(|packet| work(cipher, packet)).count()
+    }
+
+    #[cfg(test)]
+    pub(super) fn body_len(&self) -> usize {
+        self.stride - HEADER - self.suite.iv_len() - self.suite.icv_len()
+    }
+}
+
+struct Ring(LessSafeKey);
+
+fn ring_key(algorithm: &'static ring::aead::Algorithm, len: usize) -> Result<Ring, BenchError> {
+    UnboundKey::new(algorithm, vec![7; len].as_slice())
+        .map(|key| Ring(LessSafeKey::new(key)))
+        .map_err(|_| BenchError::Cipher("ring".to_owned()))
+}
+
+/// Header and IV of a GCM packet apart from its body and ICV. The benchmark's nonce is always
+/// the same one, which costs as much as any other.
+fn gcm_parts(packet: &mut [u8]) -> Option<([u8; 12], &[u8], &mut [u8])> {
+    let (clear, body) = packet.split_at_mut_checked(HEADER + 8)?;
+    let nonce = clear.first_chunk::<12>().copied()?;
+    let aad = clear.get(..HEADER)?;
+    Some((nonce, aad, body))
+}
+
+impl Cipher for Ring {
+    #[inline]
+    fn seal(&self, packet: &mut [u8]) -> Option<()> {
+        let (nonce, aad, body) = gcm_parts(packet)?;
+        let (body, icv) = body.split_last_chunk_mut::<16>()?;
+        let nonce = Nonce::assume_unique_for_key(nonce);
+        let tag = self
+            .0
+            .seal_in_place_separate_tag(nonce, Aad::from(aad), body)
+            .ok()?;
+        icv.copy_from_slice(tag.as_ref());
+        Some(())
+    }
+
+    #[inline]
+    fn open(&self, packet: &mut [u8]) -> Option<()> {
+        let (nonce, aad, body) = gcm_parts(packet)?;
+        let nonce = Nonce::assume_unique_for_key(nonce);
+        self.0.open_in_place(nonce, Aad::from(aad), body).ok()?;
+        Some(())
+    }
+}
+
+struct Soft<C>(C);
+
+impl<C: AeadInOut<NonceSize = U12, TagSize = U16>> Cipher for Soft<C> {
+    #[inline]
+    fn seal(&self, packet: &mut [u8]) -> Option<()> {
+        let (nonce, aad, body) = gcm_parts(packet)?;
+        let (body, icv) = body.split_last_chunk_mut::<16>()?;
+        let tag = self
+            .0
+            .encrypt_inout_detached(&Array(nonce), aad, body.into())
+            .ok()?;
+        icv.copy_from_slice(&tag);
+        Some(())
+    }
+
+    #[inline]
+    fn open(&self, packet: &mut [u8]) -> Option<()> {
+        let (nonce, aad, body) = gcm_parts(packet)?;
+        let (body, icv) = body.split_last_chunk_mut::<16>()?;
+        self.0
+            .decrypt_inout_detached(&Array(nonce), aad, body.into(), &Array(*icv))
+            .ok()
+    }
+}
+
+/// The plain way: one packet after the other through the `cbc` and `hmac` crates.
+struct CbcHmac<E, D, M> {
+    encrypt: E,
+    decrypt: D,
+    mac: M,
+    icv: usize,
+}
+
+fn cbc_hmac(bits: AesKeyBits, hash: EspIntegrity) -> Option<Box<dyn Cipher>> {
+    match bits {
+        AesKeyBits::Aes128 => with_hash::<Aes128Enc, Aes128Dec>(&[7; 16], hash),
+        AesKeyBits::Aes192 => with_hash::<Aes192Enc, Aes192Dec>(&[7; 24], hash),
+        AesKeyBits::Aes256 => with_hash::<Aes256Enc, Aes256Dec>(&[7; 32], hash),
+    }
+}
+
+fn with_hash<E, D>(key: &[u8], hash: EspIntegrity) -> Option<Box<dyn Cipher>>
+where
+    E: KeyInit + BlockCipherEncrypt + BlockSizeUser<BlockSize = U16> + 'static,
+    D: KeyInit + BlockCipherDecrypt + BlockSizeUser<BlockSize = U16> + 'static,
+{
+    match hash {
+        EspIntegrity::HmacSha1_96 => keyed::<E, D, Hmac<Sha1>>(key, hash),
+        EspIntegrity::HmacSha256_128 => keyed::<E, D, Hmac<Sha256>>(key, hash),
+        EspIntegrity::HmacSha384_192 => keyed::<E, D, Hmac<Sha384>>(key, hash),
+        EspIntegrity::HmacSha512_256 => keyed::<E, D, Hmac<Sha512>>(key, hash),
+    }
+}
+
+fn keyed<E, D, M>(key: &[u8], hash: EspIntegrity) -> Option<Box<dyn Cipher>>
+where
+    E: KeyInit + BlockCipherEncrypt + BlockSizeUser<BlockSize = U16> + 'static,
+    D: KeyInit + BlockCipherDecrypt + BlockSizeUser<BlockSize = U16> + 'static,
+    M: Mac + KeyInit + Clone + 'static,
+{
+    Some(Box::new(CbcHmac {
+        encrypt: E::new_from_slice(key).ok()?,
+        decrypt: D::new_from_slice(key).ok()?,
+        mac: <M as KeyInit>::new_from_slice(&vec![9; hash.key_len()]).ok()?,
+        icv: hash.icv_len(),
+    }))
+}
+
+impl<E, D, M: Mac + Clone> CbcHmac<E, D, M> {
+    fn tag(&self, authenticated: &[u8]) -> impl AsRef<[u8]> + use<E, D, M> {
+        self.mac
+            .clone()
+            .chain_update(authenticated)
+            .finalize()
+            .into_bytes()
+    }
+}
+
+impl<E, D, M> Cipher for CbcHmac<E, D, M>
+where
+    E: BlockCipherEncrypt + BlockSizeUser<BlockSize = U16>,
+    D: BlockCipherDecrypt + BlockSizeUser<BlockSize = U16>,
+    M: Mac + Clone,
+{
+    #[inline]
+    fn seal(&self, packet: &mut [u8]) -> Option<()> {
+        let end = packet.len().checked_sub(self.icv)?;
+        let (authenticated, icv) = packet.split_at_mut_checked(end)?;
+        let (iv, body) = iv_and_body(authenticated)?;
+        let (blocks, _) = Array::<u8, U16>::slice_as_chunks_mut(body);
+        cbc::Encryptor::inner_iv_init(&self.encrypt, &Array(iv)).encrypt_blocks(blocks);
+        icv.copy_from_slice(self.tag(authenticated).as_ref().get(..self.icv)?);
+        Some(())
+    }
+
+    #[inline]
+    fn open(&self, packet: &mut [u8]) -> Option<()> {
+        let end = packet.len().checked_sub(self.icv)?;
+        let (authenticated, icv) = packet.split_at_mut_checked(end)?;
+        if self.tag(authenticated).as_ref().get(..self.icv)? != icv {
+            return None;
+        }
+        let (iv, body) = iv_and_body(authenticated)?;
+        let (blocks, _) = Array::<u8, U16>::slice_as_chunks_mut(body);
+        cbc::Decryptor::inner_iv_init(&self.decrypt, &Array(iv)).decrypt_blocks(blocks);
+        Some(())
+    }
+}
+
+fn iv_and_body(authenticated: &mut [u8]) -> Option<([u8; 16], &mut [u8])> {
+    let (clear, body) = authenticated.split_at_mut_checked(HEADER + 16)?;
+    Some((*clear.last_chunk()?, body))
+}

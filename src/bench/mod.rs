@@ -1,0 +1,92 @@
+//! `vipsec bench`: how fast this machine's tunnels are, and how near to the ceiling.
+//!
+//! Three benches, each closer to what a user gets:
+//!
+//! ```text
+//!   crypto   seal_train / open_train                        beside the bare cipher call
+//!   core     super-packet -> split -> seal -> open -> coalesce    beside no cipher at all
+//!   path     host - gateway - gateway - host in namespaces  beside other tunnels, in one run
+//! ```
+//!
+//! Absolute figures of a shared machine drift by tens of percent within minutes. So whatever is
+//! compared is measured by turns, and a ratio is the median of the ratios of neighbouring turns.
+//! Nothing here is on the packet path, and nothing is left behind: the networks of `path` are
+//! private namespaces that die with the process.
+
+mod args;
+mod bars;
+mod core;
+mod crypto;
+mod loopback;
+mod machine;
+mod report;
+mod sample;
+mod table;
+mod ticks;
+pub mod work;
+
+use std::process::ExitCode;
+
+pub use args::BenchCommand;
+pub use report::Report;
+
+use args::What;
+
+/// Why there is no figure.
+#[derive(Debug, thiserror::Error)]
+pub enum BenchError {
+    /// An SA could not be installed.
+    #[error("cannot install the benchmark's SA: {0}")]
+    Sad(#[from] esp_dataplane::SadError),
+    /// A cipher refused its key or its input.
+    #[error("{0} does not accept what it should")]
+    Cipher(String),
+    /// What came out is not what went in: a figure would be worthless.
+    #[error("{0}: packets were lost or damaged in the benchmark itself")]
+    Wrong(String),
+    /// A figure could not be written or read.
+    #[error("{0}: {1}")]
+    Io(String, std::io::Error),
+}
+
+/// Runs what the command line asks for; tables go to standard output, progress to standard
+/// error.
+#[must_use]
+pub fn run(command: BenchCommand) -> ExitCode {
+    let BenchCommand { what, output } = command;
+    match measure(what, &output) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("vipsec bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn measure(what: Option<What>, output: &args::Output) -> Result<(), BenchError> {
+    let mut report = Report::new();
+    println!("{}", report.machine);
+    let (crypto, core) = match &what {
+        None => (true, true),
+        Some(What::Crypto(_)) => (true, false),
+        Some(What::Core(_)) => (false, true),
+    };
+    if crypto {
+        let wanted = match &what {
+            Some(What::Crypto(wanted)) => wanted.clone(),
+            Some(What::Core(_)) | None => args::CryptoArgs::default(),
+        };
+        let figures = crypto::measure(&wanted, output.effort())?;
+        println!("{figures}");
+        report.bars.extend(bars::crypto(&figures));
+        report.crypto = Some(figures);
+    }
+    if core {
+        let figures = core::measure(output.effort())?;
+        println!("{figures}");
+        report.bars.extend(bars::core(&figures));
+        report.core = Some(figures);
+    }
+    report.show_bars();
+    report.save(output)
+}
