@@ -28,16 +28,17 @@ use ring::aead::{AES_128_GCM, AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use sha2::Sha256;
 
 /// Packets per train: a 64 KiB super-packet makes 46 of 1400 bytes.
-const TRAIN: usize = 48;
+const LONG: usize = 48;
 /// Turns per line.
 const TURNS: usize = 401;
 /// Each turn takes about this long: less than a scheduler's slice, so that most turns run
 /// undisturbed on a busy machine.
 const TURN: Duration = Duration::from_micros(300);
 
-/// Two ways to handle `TRAIN` packets; each call reports the time that counts.
+/// Two ways to handle a train of packets; each call reports the time that counts.
 struct Pairing<'a> {
     name: String,
+    packets: usize,
     bytes: usize,
     base: &'a mut dyn FnMut() -> Duration,
     ours: &'a mut dyn FnMut() -> Duration,
@@ -52,7 +53,7 @@ impl Pairing<'_> {
         let rounds = (TURN.as_nanos() / once.as_nanos()).clamp(1, 100_000) as u32;
         let turn = |work: &mut dyn FnMut() -> Duration| {
             let total: Duration = (0..rounds).map(|_| work()).sum();
-            total.as_secs_f64() * 1e9 / f64::from(rounds) / TRAIN as f64
+            total.as_secs_f64() * 1e9 / f64::from(rounds) / self.packets as f64
         };
         let (mut base, mut ours, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..TURNS {
@@ -106,9 +107,9 @@ struct Sender {
 }
 
 impl Sender {
-    fn new(terms: &Terms, inner: usize) -> Self {
+    fn new(terms: &Terms, packets: usize, inner: usize) -> Self {
         let mut plane = Plane::with(&terms.pair_a());
-        let packets = vec![a_to_b(inner); TRAIN];
+        let packets = vec![a_to_b(inner); packets];
         let flow = flow_of(&packets[0]);
         let sa = plane.pipeline.outbound(TUNNEL, &flow, 1).unwrap();
         let (buf, slots) = train(&sa, &packets);
@@ -133,8 +134,11 @@ impl Sender {
         }
         timed(|| {
             plane.pipeline.begin_batch(common::NOW);
-            let sa = plane.pipeline.outbound(TUNNEL, flow, TRAIN as u64).unwrap();
-            assert_eq!(plane.pipeline.seal_train(&sa, buf, slots), TRAIN);
+            let sa = plane
+                .pipeline
+                .outbound(TUNNEL, flow, slots.len() as u64)
+                .unwrap();
+            assert_eq!(plane.pipeline.seal_train(&sa, buf, slots), slots.len());
         })
     }
 }
@@ -155,13 +159,14 @@ fn nonce(counter: u64) -> Nonce {
 }
 
 /// The bare calls on the same buffer: nothing but AEAD over each packet's body.
-fn seal_gcm(suite: EspSuite, inner: usize) {
-    let mut sender = Sender::new(&Terms::new(suite), inner);
+fn seal_gcm(suite: EspSuite, packets: usize, inner: usize) {
+    let mut sender = Sender::new(&Terms::new(suite), packets, inner);
     let (key, mut bare) = (ring_key(suite), sender.buf.clone());
-    let stride = bare.len() / TRAIN;
+    let stride = bare.len() / packets;
     let mut counter = 0;
     Pairing {
-        name: format!("seal {suite} {inner} B"),
+        name: format!("seal {suite} {inner} B x {packets}"),
+        packets,
         bytes: inner,
         base: &mut || {
             timed(|| {
@@ -180,12 +185,12 @@ fn seal_gcm(suite: EspSuite, inner: usize) {
     .run();
 }
 
-fn open_gcm(suite: EspSuite, inner: usize) {
+fn open_gcm(suite: EspSuite, packets: usize, inner: usize) {
     let terms = Terms::new(suite);
-    let mut sender = Sender::new(&terms, inner);
+    let mut sender = Sender::new(&terms, packets, inner);
     let mut receiver = Plane::with(&terms.pair_b());
-    let (key, stride) = (ring_key(suite), sender.buf.len() / TRAIN);
-    let mut bare: Vec<u8> = vec![1; stride * TRAIN];
+    let (key, stride) = (ring_key(suite), sender.buf.len() / packets);
+    let mut bare: Vec<u8> = vec![1; stride * packets];
     for packet in bare.chunks_exact_mut(stride) {
         let (body, icv) = packet[16..].split_at_mut(stride - 32);
         let tag = key
@@ -195,10 +200,11 @@ fn open_gcm(suite: EspSuite, inner: usize) {
     }
     let sealed = bare.clone();
     let slot = |i| OpenSlot::new(i * stride, stride, 0);
-    let mut slots: Vec<_> = (0..TRAIN).map(slot).collect();
-    let mut buf = vec![0; stride * TRAIN];
+    let mut slots: Vec<_> = (0..packets).map(slot).collect();
+    let mut buf = vec![0; stride * packets];
     Pairing {
-        name: format!("open {suite} {inner} B"),
+        name: format!("open {suite} {inner} B x {packets}"),
+        packets,
         bytes: inner,
         base: &mut || {
             bare.copy_from_slice(&sealed);
@@ -225,7 +231,7 @@ fn open_gcm(suite: EspSuite, inner: usize) {
                     side_a(),
                     Encapsulation::Udp,
                 );
-                assert_eq!(opened, TRAIN, "{:?}", slots[0].result);
+                assert_eq!(opened, packets, "{:?}", slots[0].result);
             })
         },
     }
@@ -233,14 +239,15 @@ fn open_gcm(suite: EspSuite, inner: usize) {
 }
 
 /// Serial CBC and HMAC with everything that can be computed before computed before.
-fn seal_cbc(inner: usize) {
-    let mut sender = Sender::new(&Terms::new(CBC256), inner);
+fn seal_cbc(packets: usize, inner: usize) {
+    let mut sender = Sender::new(&Terms::new(CBC256), packets, inner);
     let cipher = Aes256Enc::new(&[7; 32].into());
     let mac = <Hmac<Sha256> as hmac::KeyInit>::new_from_slice(&[7; 32]).unwrap();
     let mut bare = sender.buf.clone();
-    let stride = bare.len() / TRAIN;
+    let stride = bare.len() / packets;
     Pairing {
-        name: format!("seal {CBC256} {inner} B"),
+        name: format!("seal {CBC256} {inner} B x {packets}"),
+        packets,
         bytes: inner,
         base: &mut || {
             timed(|| {
@@ -265,7 +272,7 @@ fn seal_cbc(inner: usize) {
 fn main() {
     println!(
         "{:<34} {:>8} {:>8} {:>7} {:>11} {:>8} {:>8}",
-        "trains of 48 packets, per packet",
+        "per packet, in trains of 48 or 1",
         "bare ns",
         "ours ns",
         "ratio",
@@ -275,13 +282,16 @@ fn main() {
     );
     for suite in [GCM128, GCM256] {
         for inner in [64, 512, 1400, 8192] {
-            seal_gcm(suite, inner);
+            seal_gcm(suite, LONG, inner);
+            open_gcm(suite, LONG, inner);
         }
-        for inner in [64, 512, 1400, 8192] {
-            open_gcm(suite, inner);
+        for inner in [64, 1400] {
+            seal_gcm(suite, 1, inner);
+            open_gcm(suite, 1, inner);
         }
     }
     for inner in [64, 512, 1392, 8192] {
-        seal_cbc(inner);
+        seal_cbc(LONG, inner);
     }
+    seal_cbc(1, 1392);
 }

@@ -172,10 +172,13 @@ fn i1_no_iv_is_used_twice_even_in_split_brain_and_after_stale_states() {
             ..activation(Member::B, Resume::Exact)
         };
         sealed.extend(send(&mut taken_over(&stale, again), &a_to_b(100), 200));
-        // And A restarts from B's state.
-        let third = taken_over(&two.sad.export(), activation(Member::A, Resume::Exact));
-        let mut third = third;
-        sealed.extend(send(&mut third, &a_to_b(100), 200));
+        // And A, demoted in the meantime, continues from B's state.
+        let state = over_the_wire(&two.sad.export());
+        assert_eq!(one.sad.remove_all(), 2);
+        one.sad
+            .import(state, activation(Member::A, Resume::Exact))
+            .unwrap();
+        sealed.extend(send(&mut one, &a_to_b(100), 200));
 
         let unique: HashSet<_> = ivs(&sealed, iv_len).into_iter().collect();
         assert_eq!(unique.len(), 800, "{suite}");

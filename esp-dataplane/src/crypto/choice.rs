@@ -75,3 +75,17 @@ fn best_time(bits: AesKeyBits, backend: AeadBackend) -> Duration {
     };
     (0..ROUNDS).map(|_| round()).min().unwrap_or(Duration::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_library_is_chosen_and_192_bits_have_no_choice() {
+        let chosen = AeadBackends::measure();
+        for bits in [AesKeyBits::Aes128, AesKeyBits::Aes256] {
+            assert!(best_time(bits, chosen.for_key(bits)) < Duration::from_secs(1));
+        }
+        assert_eq!(chosen.for_key(AesKeyBits::Aes192), AeadBackend::AesGcm);
+    }
+}

@@ -105,7 +105,7 @@ pub fn open_train(
     encapsulation: Encapsulation,
 ) -> OpenedTrain {
     /// Packets that are authenticated before the replay window hears of them; on the stack.
-    const STRETCH: usize = 64;
+    const STRETCH: usize = 32;
     let mut total = OpenedTrain::default();
     for stretch in slots.chunks_mut(STRETCH) {
         let mut seqs = [const { Err(DropReason::Truncated) }; STRETCH];

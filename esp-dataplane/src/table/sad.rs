@@ -255,6 +255,17 @@ impl Sad {
         .unwrap_or(0)
     }
 
+    /// Removes every SA, as a gateway does that stops being the active one; returns how many.
+    pub fn remove_all(&self) -> usize {
+        self.change(|registry| {
+            let before = registry.inbound.len() + registry.outbound.len();
+            registry.inbound.clear();
+            registry.outbound.clear();
+            Ok(before)
+        })
+        .unwrap_or(0)
+    }
+
     /// Sends to, and expects, the peer of a tunnel at another outer address.
     pub fn update_peer(&self, connection: ConnectionId, remote: SocketAddr) {
         let registry = self.registry();
