@@ -102,7 +102,10 @@ impl Daemon {
                     trace!(?name, "timer");
                     self.gateway.negotiator.handle_timeout(now);
                 }
-                Wake::Life => self.gateway.report_life(now),
+                Wake::Life => {
+                    self.gateway.report_life(now);
+                    self.gateway.observe_states(now);
+                }
                 Wake::Reload => match self.reload(now).await {
                     Ok(summary) => info!("{summary}"),
                     Err(refusal) => warn!("{}", refusal.message),

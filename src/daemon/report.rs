@@ -50,6 +50,15 @@ impl Gateway {
         }
     }
 
+    /// Notes in which state every connection is, so that `status` can say since when.
+    pub(super) fn observe_states(&mut self, now: Instant) {
+        for negotiation in self.negotiator.status(now) {
+            let id = negotiation.connection;
+            let state = state_of(Some(&negotiation), self.history.failure(id).is_some());
+            self.history.observe(id, state, now);
+        }
+    }
+
     fn connection_status(
         &mut self,
         now: Instant,
