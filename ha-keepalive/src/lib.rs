@@ -2,9 +2,12 @@
 #![deny(unsafe_code)]
 
 pub mod advert;
+pub mod channel;
 pub mod election;
 pub mod lease;
+pub mod replication;
 mod secret;
+pub mod takeover;
 mod vocabulary;
 mod wire;
 
