@@ -21,6 +21,8 @@ pub enum Need {
 
 /// `ping`.
 pub const PING: Need = Need::Program("ping", "iputils-ping");
+/// A WAN without segmentation offload.
+pub const ETHTOOL: Need = Need::Program("ethtool", "ethtool");
 /// Captures.
 pub const TCPDUMP: Need = Need::Program("tcpdump", "tcpdump");
 /// The judge of what is on the wire.

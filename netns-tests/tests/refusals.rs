@@ -15,6 +15,13 @@ use netns_tests::{Lab, LabError, scenario};
 /// How long a failed negotiation may take to say so.
 const VERDICT: Duration = Duration::from_secs(15);
 
+/// Gives up after three seconds instead of half a minute.
+fn impatient(mut connection: vipsec::Connection) -> vipsec::Connection {
+    "[connection.retransmit]\nfirst = \"200ms\"\ntries = 4"
+        .clone_into(&mut connection.extra_tables);
+    connection
+}
+
 /// Waits for our side's account of the failure, in lower case, and asserts that nothing came up.
 fn verdict(pair: &AgainstStrongSwan) -> Result<String, LabError> {
     let words = wait_for("the reason in vipsec status", VERDICT, || {
@@ -38,7 +45,7 @@ fn assert_names(words: &str, any_of: &[&str]) {
 #[test]
 fn wrong_key_when_we_initiate() {
     scenario(AGAINST_STRONGSWAN, || {
-        let ours = policy_a().psk("a-key-that-the-peer-does-not-have-5");
+        let ours = impatient(policy_a()).psk("a-key-that-the-peer-does-not-have-5");
         let pair = AgainstStrongSwan::start(&ours, &swan_policy_b())?;
         pair.ours.up("site")?;
         assert_names(&verdict(&pair)?, &["pre-shared key"]);
@@ -61,7 +68,7 @@ fn wrong_key_when_strongswan_initiates() {
 fn no_common_phase_1_proposal_when_we_initiate() {
     scenario(AGAINST_STRONGSWAN, || {
         let theirs = swan_policy_b().proposals("aes128-sha1-modp3072");
-        let pair = AgainstStrongSwan::start(&policy_a(), &theirs)?;
+        let pair = AgainstStrongSwan::start(&impatient(policy_a()), &theirs)?;
         pair.ours.up("site")?;
         let words = verdict(&pair)?;
         assert_names(&words, &["NO-PROPOSAL-CHOSEN", "proposal"]);
@@ -158,10 +165,7 @@ fn an_identity_that_is_not_the_configured_one() {
 fn a_silent_peer() {
     scenario(AGAINST_OURSELVES, || {
         let sites = netns_tests::TwoSites::new(&Lab::new()?)?;
-        let mut connection = policy_a();
-        "[connection.retransmit]\nfirst = \"200ms\"\ntries = 3"
-            .clone_into(&mut connection.extra_tables);
-        let ours = Vipsec::start(&sites.gw_a, &[connection])?;
+        let ours = Vipsec::start(&sites.gw_a, &[impatient(policy_a())])?;
         ours.up("site")?;
         let words = wait_for("the reason in vipsec status", VERDICT, || {
             let status = ours.connection("site")?;

@@ -65,6 +65,23 @@ fn on_traffic_waits_for_a_packet() {
     });
 }
 
+/// strongSwan with rekeying switched off announces a lifetime of zero seconds. That is no
+/// limit, and no reason to refuse.
+#[test]
+fn a_peer_without_a_lifetime() {
+    scenario(AGAINST_STRONGSWAN, || {
+        let mut theirs = swan_policy_b();
+        "0".clone_into(&mut theirs.rekey_time);
+        for child in &mut theirs.children {
+            "0".clone_into(&mut child.rekey_time);
+        }
+        let pair = AgainstStrongSwan::start(&policy_a(), &theirs)?;
+        pair.they_initiate()?;
+        pair.expect_traffic()?;
+        Ok(())
+    });
+}
+
 /// 0.0.0.0/0 on both sides, the traffic chosen by our routes.
 #[test]
 fn route_based() {
@@ -208,7 +225,9 @@ fn ipv6_inside() {
         pair.we_initiate()?;
         expect_ping(&pair.sites.host_a, HOST_B6.parse()?)?;
         expect_ping(&pair.sites.host_b, HOST_A6.parse()?)?;
+        // IPv6 routers do not fragment: the first one is lost to learn the path's MTU.
         let large = Ping::to(HOST_B6.parse()?).size(4000);
+        large.until_answered(&pair.sites.host_a, FIRST_PACKET)?;
         assert!(large.from(&pair.sites.host_a)?.is_complete());
         let bulk = Bulk::to(HOST_B6.parse()?, Amount::Bytes(5_000_000));
         let moved = bulk.run(&pair.sites.host_a, &pair.sites.host_b)?;
@@ -307,7 +326,20 @@ fn a_lossy_path_only_delays() {
     scenario(&needs, || {
         let mut ours = policy_a();
         "[connection.retransmit]\nfirst = \"200ms\"\ntries = 12".clone_into(&mut ours.extra_tables);
-        let pair = AgainstStrongSwan::start(&ours, &swan_policy_b())?;
+        let sites = TwoSites::new(&Lab::new()?)?;
+        // With its usual 4 s, doubling, strongSwan would not get through often enough.
+        let hasty = StrongSwan {
+            extra: "retransmit_timeout = 0.5\nretransmit_base = 1.2\nretransmit_tries = 12"
+                .to_owned(),
+            ..StrongSwan::default()
+        };
+        let theirs = hasty.start(&sites.gw_b, &[swan_policy_b()])?;
+        let ours = Vipsec::start(&sites.gw_a, &[ours])?;
+        let pair = AgainstStrongSwan {
+            sites,
+            ours,
+            theirs,
+        };
         // Dropped on arrival, as a network does: a drop on the way out would be told to the
         // sender. ESP shares port 4500; IKE is what begins with four zero bytes there.
         for gateway in [&pair.sites.gw_a, &pair.sites.gw_b] {
@@ -327,6 +359,40 @@ fn a_lossy_path_only_delays() {
         pair.ours.up("site")?;
         pair.ours.wait_state("site", "up", patience)?;
         pair.theirs.wait_installed(1, patience)?;
+        pair.expect_traffic()?;
+        Ok(())
+    });
+}
+
+/// The last message of quick mode is lost. We think the tunnel is up, strongSwan does not, and
+/// repeats its own: that repetition has to be answered by ours.
+#[test]
+fn the_last_message_is_repeated_when_it_was_lost() {
+    let mut needs = AGAINST_STRONGSWAN.to_vec();
+    needs.push(need::NFT);
+    scenario(&needs, || {
+        let pair = AgainstStrongSwan::start(&policy_a(), &swan_policy_b())?;
+        // ISAKMP header, hash payload of SHA-256, padding: 76 bytes, 88 with UDP header and
+        // marker. The quota is used up by the first one.
+        let rules = pair.sites.gw_b.write(
+            "loss.nft",
+            "table ip loss {
+                chain in {
+                    type filter hook input priority 0
+                    udp dport 4500 udp length 88 quota until 110 bytes counter drop
+                }
+            }",
+        )?;
+        pair.sites
+            .gw_b
+            .run(&format!("nft -f {}", rules.display()))?;
+        pair.ours.bring_up("site")?;
+        pair.theirs.wait_installed(1, Duration::from_secs(10))?;
+        let rules = pair.sites.gw_b.run("nft list ruleset")?.stdout;
+        assert!(
+            rules.contains("counter packets 1 "),
+            "the message was not lost: {rules}"
+        );
         pair.expect_traffic()?;
         Ok(())
     });

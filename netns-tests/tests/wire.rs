@@ -15,7 +15,7 @@ const KEYLOG: Options = Options { keylog: true };
 
 fn with_tshark(needs: &[Need]) -> Vec<Need> {
     let mut needs = needs.to_vec();
-    needs.extend([need::TCPDUMP, need::TSHARK]);
+    needs.extend([need::TCPDUMP, need::TSHARK, need::ETHTOOL]);
     needs
 }
 
@@ -25,6 +25,8 @@ fn with_tshark(needs: &[Need]) -> Vec<Need> {
 fn protocol_50_esp_is_right_for_others() {
     scenario(&with_tshark(AGAINST_OURSELVES), || {
         let pair = AgainstOurselves::start(&policy_a(), &KEYLOG)?;
+        // A capture is to show packets as a wire carries them, not trains of them.
+        pair.sites.wan.carry_single_packets(false)?;
         let capture = Capture::start(&pair.sites.gw_b, "wan", "ip proto 50")?;
         pair.bring_up()?;
         expect_pings(&pair.sites)?;
@@ -51,6 +53,8 @@ fn protocol_50_esp_is_right_for_others() {
 fn no_iv_is_used_twice() {
     scenario(&with_tshark(AGAINST_OURSELVES), || {
         let pair = AgainstOurselves::start(&policy_a(), &KEYLOG)?;
+        // A capture is to show packets as a wire carries them, not trains of them.
+        pair.sites.wan.carry_single_packets(false)?;
         let capture = Capture::start(&pair.sites.gw_b, "wan", "ip proto 50")?;
         pair.bring_up()?;
         expect_pings(&pair.sites)?;
@@ -72,6 +76,7 @@ fn no_iv_is_used_twice() {
 
 fn against_strongswan() -> Result<(TwoSites, Vipsec, netns_tests::peer::Charon), LabError> {
     let sites = TwoSites::new(&Lab::new()?)?;
+    sites.wan.carry_single_packets(false)?;
     let theirs = StrongSwan::default().start(&sites.gw_b, &[swan_policy_b()])?;
     let ours = Vipsec::start_with(&sites.gw_a, &[policy_a()], &KEYLOG)?;
     Ok((sites, ours, theirs))

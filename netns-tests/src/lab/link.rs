@@ -67,7 +67,9 @@ impl Cable {
     pub fn carry_single_packets(&self, gro: bool) -> Result<(), LabError> {
         let gro = if gro { "on" } else { "off" };
         for (host, device) in [&self.a, &self.b] {
-            host.run(&format!("ethtool -K {device} tso off gso off gro {gro}"))?;
+            host.run(&format!(
+                "ethtool -K {device} tso off gso off tx-udp-segmentation off gro {gro}"
+            ))?;
         }
         Ok(())
     }

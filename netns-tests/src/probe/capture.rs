@@ -6,7 +6,10 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use crate::LabError;
-use crate::lab::{Background, Host};
+use crate::lab::{Background, Host, wait_for};
+
+/// How long tcpdump may take to write down what it has seen.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A running capture.
 #[derive(Debug)]
@@ -25,19 +28,43 @@ impl Capture {
         let file = host.directory().join(format!("{device}.pcap"));
         let mut command = host.command("tcpdump");
         command.args(["-i", device, "-n", "-U", "-Z", "root", "--immediate-mode"]);
+        // The kernel's buffer has slots of the snapshot length: with the default one it holds
+        // eight packets.
+        command.args(["-s", "9216", "-B", "32768"]);
         command.arg("-w").arg(&file).args(filter.split_whitespace());
         let mut process = host.spawn("tcpdump", command)?;
-        process.wait_for_line("listening on", Duration::from_secs(10))?;
+        process.wait_for_line("listening on", PATIENCE)?;
         Ok(Self { process, file })
     }
 
-    /// Ends the capture and says where it is.
+    /// Ends the capture once every packet that passed is in the file, and says where it is.
     ///
     /// # Errors
-    /// When `tcpdump` does not end.
+    /// When packets were lost on the way to the file, or `tcpdump` does not end.
     pub fn finish(mut self) -> Result<PathBuf, LabError> {
+        wait_for("tcpdump to have written every packet", PATIENCE, || {
+            let before = self.process.log().lines().count();
+            // Prints "N packets captured, M packets received by filter, K packets dropped by
+            // kernel".
+            self.process.signal(Signal::USR1)?;
+            let counts = wait_for("tcpdump's counters", PATIENCE, || {
+                let log = self.process.log();
+                let line = log.lines().nth(before).map(numbers);
+                Ok(line.filter(|counts| counts.len() >= 3))
+            })?;
+            let &[captured, received, dropped] = counts.as_slice() else {
+                return Err(LabError::unreadable(
+                    "tcpdump's counters",
+                    &self.process.log(),
+                ));
+            };
+            if dropped > 0 {
+                return Err(LabError::Damaged(format!("tcpdump lost {dropped} packets")));
+            }
+            Ok((captured == received).then_some(()))
+        })?;
         self.process.signal(Signal::INT)?;
-        self.process.wait(Duration::from_secs(5))?;
+        self.process.wait(PATIENCE)?;
         Ok(self.file.clone())
     }
 
@@ -46,4 +73,10 @@ impl Capture {
     pub fn file(&self) -> &Path {
         &self.file
     }
+}
+
+fn numbers(line: &str) -> Vec<u64> {
+    line.split_whitespace()
+        .filter_map(|word| word.parse().ok())
+        .collect()
 }

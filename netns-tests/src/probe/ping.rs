@@ -74,9 +74,10 @@ impl Ping {
     /// # Errors
     /// When `ping` cannot run. Lost answers are not an error.
     pub fn from(&self, host: &Host) -> Result<PingReport, LabError> {
-        let df = if self.do_not_fragment { "-M do " } else { "" };
+        // Left to itself, ping forbids fragments and learns the path's MTU by losing the first.
+        let df = if self.do_not_fragment { "do" } else { "dont" };
         let words = format!(
-            "ping -n -q -W 1 -i {} -c {} -s {} {df}{}",
+            "ping -n -q -W 1 -i {} -c {} -s {} -M {df} {}",
             self.interval.as_secs_f32(),
             self.count,
             self.size,

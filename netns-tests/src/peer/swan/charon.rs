@@ -105,8 +105,13 @@ impl StrongSwan {
         })?;
         // Selectors of 0.0.0.0/0 route everything into charon's device, the host's own LAN
         // included. What is on a link stays there.
-        host.ip("rule add priority 100 lookup main suppress_prefixlength 0")?;
-        host.ip("-6 rule add priority 100 lookup main suppress_prefixlength 0")?;
+        for family in ["-4", "-6"] {
+            // A charon that was here before may have left the rule; there is one then.
+            host.attempt(&format!("ip {family} rule del priority 100"))?;
+            host.ip(&format!(
+                "{family} rule add priority 100 lookup main suppress_prefixlength 0"
+            ))?;
+        }
         let mut charon = Charon {
             host: host.clone(),
             process,

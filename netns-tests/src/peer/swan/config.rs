@@ -34,9 +34,11 @@ pub struct Connection {
     pub aggressive: bool,
     /// Pretend to be behind a NAT: strongSwan's userspace ESP knows UDP encapsulation only.
     pub encap: bool,
-    /// Phase-1 re-authentication (a new main mode) after this time; empty is never.
+    /// Phase-1 re-authentication (a new main mode) after this time; empty leaves it to
+    /// `rekey_time`.
     pub reauth_time: String,
-    /// Phase-1 rekeying; `0` is never, which is what IKEv1 peers want.
+    /// Phase-1 rekeying, which in IKEv1 is re-authentication too; empty is strongSwan's own
+    /// default of 4 hours, `0` is never (it then announces a lifetime of zero seconds).
     pub rekey_time: String,
     /// DPD probe interval; empty is none.
     pub dpd_delay: String,
@@ -59,7 +61,7 @@ pub struct Child {
     pub remote_ts: String,
     /// Phase-2 proposals.
     pub esp_proposals: String,
-    /// Rekey after this time; empty is never.
+    /// Rekey after this time; empty is strongSwan's own default of 1 hour.
     pub rekey_time: String,
     /// Rekey after this volume; empty is never.
     pub rekey_bytes: String,
@@ -70,7 +72,7 @@ pub struct Child {
 }
 
 impl Connection {
-    /// AES-256, SHA-256, MODP-2048; one child `net` between the selectors; never rekeyed.
+    /// AES-256, SHA-256, MODP-2048; one child `net` between the selectors, started by command.
     #[must_use]
     pub fn new(local: &str, remote: &str, local_ts: &str, remote_ts: &str) -> Self {
         Self {
@@ -84,7 +86,7 @@ impl Connection {
             aggressive: false,
             encap: true,
             reauth_time: String::new(),
-            rekey_time: "0".to_owned(),
+            rekey_time: String::new(),
             dpd_delay: String::new(),
             dpd_timeout: String::new(),
             extra: String::new(),
@@ -148,7 +150,7 @@ impl Connection {
 }
 
 impl Child {
-    /// AES-256-GCM, started by command, never rekeyed.
+    /// AES-256-GCM, started by command.
     #[must_use]
     pub fn new(name: &str, local_ts: &str, remote_ts: &str) -> Self {
         Self {
@@ -210,7 +212,7 @@ fn render_connection(text: &mut String, connection: &Connection) {
         option(text, "local_ts", &child.local_ts);
         option(text, "remote_ts", &child.remote_ts);
         option(text, "esp_proposals", &child.esp_proposals);
-        option(text, "rekey_time", or(&child.rekey_time, "0"));
+        option(text, "rekey_time", &child.rekey_time);
         option(text, "rekey_bytes", &child.rekey_bytes);
         if child.start == Start::Now {
             option(text, "start_action", "start");
