@@ -51,22 +51,37 @@ pub struct Explanation {
 }
 
 impl Explanation {
-    /// A table: key, value, origin; one setting per line, in the form that a file would have.
+    /// A table: key, value, origin; in the form that a file would have, but with the whole
+    /// key in each line.
     #[must_use]
     pub fn render(&self, palette: Palette) -> String {
         let width = |text: fn(&Setting) -> usize| self.settings.iter().map(text).max().unwrap_or(0);
         let keys = width(|setting| setting.key.len());
-        let values = width(|setting| setting.value.chars().count()).min(60);
-        let lines: Vec<String> = self
-            .settings
-            .iter()
-            .map(|setting| {
-                let origin = palette.paint(Tone::Dim, &format!("# {}", setting.origin));
-                let (key, value) = (setting.key, &setting.value);
-                format!("  {key:<keys$} = {value:<values$}  {origin}")
-            })
-            .collect();
+        let values = width(|setting| first_line(&setting.value).chars().count());
+        let mut lines = Vec::new();
+        for setting in &self.settings {
+            let (key, value) = (setting.key, first_line(&setting.value));
+            let origin = palette.paint(Tone::Dim, &format!("# {}", setting.origin));
+            lines.push(format!("  {key:<keys$} = {value:<values$}  {origin}"));
+            if value == "[" {
+                let items = setting.value.trim_matches(['[', ']']).split(", ");
+                lines.extend(items.map(|item| format!("      {item},")));
+                lines.push("  ]".to_owned());
+            }
+        }
         lines.join("\n")
+    }
+}
+
+/// Longest value that stands in one line, in bytes.
+const ONE_LINE: usize = 40;
+
+/// A long list opens its bracket only.
+fn first_line(value: &str) -> &str {
+    if value.len() > ONE_LINE && value.starts_with('[') {
+        "["
+    } else {
+        value
     }
 }
 

@@ -26,6 +26,7 @@ mod suggest;
 #[cfg(test)]
 mod tests;
 mod value;
+mod words;
 
 use std::path::Path;
 
@@ -64,28 +65,7 @@ pub fn load(path: &Path) -> Result<ResolvedConfig, ConfigErrors> {
 /// # Errors
 /// [`ConfigErrors`] with everything that is wrong.
 pub fn load_with(path: &Path, files: &dyn Files) -> Result<ResolvedConfig, ConfigErrors> {
-    let text = match files.read_config(path) {
-        Ok(text) => text,
-        Err(error) => {
-            let fault = if error.kind() == std::io::ErrorKind::FileTooLarge {
-                Fault::FileTooLarge {
-                    limit: files::MAX_CONFIG_BYTES,
-                }
-            } else {
-                Fault::FileUnreadable {
-                    reason: secret::plain_reason(&error),
-                }
-            };
-            let mut findings = Findings::default();
-            findings.add_without_place(fault);
-            let source = Source::new(path, String::new());
-            return Err(ConfigErrors::new(findings.into_problems(&source)));
-        }
-    };
-    let source = Source::new(path, text);
-    let mut findings = Findings::default();
-    let resolved = parse(&source, &mut findings)
-        .and_then(|raw| resolve::resolve(&raw, &source, files, &mut findings));
+    let (source, resolved, findings) = examine(path, files);
     let problems = findings.into_problems(&source);
     match resolved {
         Some(mut config) => {
@@ -94,6 +74,30 @@ pub fn load_with(path: &Path, files: &dyn Files) -> Result<ResolvedConfig, Confi
         }
         None => Err(ConfigErrors::new(problems)),
     }
+}
+
+/// The text, what it comes to if it is right, and everything that is to be said about it.
+fn examine(path: &Path, files: &dyn Files) -> (Source, Option<ResolvedConfig>, Findings) {
+    let mut findings = Findings::default();
+    let text = match files.read_config(path) {
+        Ok(text) => text,
+        Err(error) => {
+            findings.add_without_place(if error.kind() == std::io::ErrorKind::FileTooLarge {
+                Fault::FileTooLarge {
+                    limit: files::MAX_CONFIG_BYTES,
+                }
+            } else {
+                Fault::FileUnreadable {
+                    reason: secret::plain_reason(&error),
+                }
+            });
+            return (Source::new(path, String::new()), None, findings);
+        }
+    };
+    let source = Source::new(path, text);
+    let resolved = parse(&source, &mut findings)
+        .and_then(|raw| resolve::resolve(&raw, &source, files, &mut findings));
+    (source, resolved, findings)
 }
 
 /// Where the configuration at `path` puts the control socket; the default when it does not

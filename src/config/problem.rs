@@ -76,6 +76,12 @@ impl Findings {
             .any(|finding| finding.fault.severity() == Severity::Error)
     }
 
+    /// Every fault, in the order in which they were found.
+    #[cfg(test)]
+    pub(super) fn faults(&self) -> impl Iterator<Item = &Fault> {
+        self.list.iter().map(|finding| &finding.fault)
+    }
+
     /// The findings as their readers see them, in the order of the file.
     pub(super) fn into_problems(mut self, source: &Source) -> Vec<Problem> {
         self.list
@@ -118,8 +124,8 @@ impl Problem {
         let place = finding.span.as_ref().map(|span| {
             let position = source.position(span.start);
             let mut excerpt = source.excerpt(span);
-            if finding.fault == Fault::PskInline {
-                excerpt = excerpt.without_rest();
+            if finding.fault == Fault::PskInline || excerpt.may_show_a_secret() {
+                excerpt = excerpt.without_value();
             }
             Place {
                 path: source.path().to_owned(),

@@ -44,6 +44,7 @@ section! {
         fragmentation: bool,
         nat_keepalive: DurationText,
         allow_weak: bool,
+        peer_drops_children: bool,
         phase1: Table<RawPhase1>,
         phase2: Table<RawPhase2>,
         dpd: Table<RawDpd>,

@@ -34,12 +34,24 @@ pub(super) struct Excerpt {
 }
 
 impl Excerpt {
-    /// The same without what stands behind the mark.
-    pub(super) fn without_rest(mut self) -> Self {
-        let shown = self.indent.chars().count() + self.width;
-        self.text = self.text.chars().take(shown).collect();
-        self.text.push_str(" = (hidden)");
-        self
+    /// True for a line that sets a key in the place of naming a file with one.
+    pub(super) fn may_show_a_secret(&self) -> bool {
+        let key = self.text.split('=').next().unwrap_or("").trim();
+        let key = key.trim_matches(['"', '\'']);
+        matches!(
+            key,
+            "psk" | "secret" | "key" | "password" | "pre_shared_key"
+        )
+    }
+
+    /// The same line without its value; the mark goes to its key.
+    pub(super) fn without_value(self) -> Self {
+        let key = self.text.split('=').next().unwrap_or("").trim();
+        Self {
+            text: format!("{key} = (hidden)"),
+            indent: String::new(),
+            width: key.chars().count().max(1),
+        }
     }
 }
 
@@ -167,9 +179,16 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_behind_a_mark_can_be_hidden() {
-        let excerpt = source(" psk = \"hunter2\"").excerpt(&(1..4)).without_rest();
-        assert_eq!(excerpt.text, " psk = (hidden)");
+    fn the_value_of_a_secret_can_be_hidden() {
+        let excerpt = source(" psk = \"hunter2\"").excerpt(&(15..16));
+        assert!(excerpt.may_show_a_secret());
+        let hidden = excerpt.without_value();
+        assert_eq!((hidden.text.as_str(), hidden.width), ("psk = (hidden)", 3));
+        assert!(
+            !source("psk_file = \"a\"")
+                .excerpt(&(0..1))
+                .may_show_a_secret()
+        );
     }
 
     #[test]

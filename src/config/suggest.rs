@@ -1,7 +1,7 @@
 //! "Did you mean ...": the nearest of a few known words.
 
-/// The candidate nearest to `found`, if it is near enough to be a typing error: at most a
-/// third of the letters differ.
+/// The candidate nearest to `found`, if it is near enough to be a typing error, at most a
+/// third of the letters wrong, or begins with it.
 pub(super) fn nearest<'a>(
     found: &str,
     candidates: impl IntoIterator<Item = &'a str>,
@@ -13,8 +13,13 @@ pub(super) fn nearest<'a>(
     let found = normalised(found);
     candidates
         .into_iter()
-        .map(|candidate| (distance(&found, &normalised(candidate)), candidate))
-        .filter(|(distance, candidate)| *distance <= candidate.chars().count().div_ceil(3))
+        .filter_map(|candidate| {
+            let word = normalised(candidate);
+            let distance = distance(&found, &word);
+            let typing_error = distance <= word.len().div_ceil(3);
+            let cut_short = found.len() >= 3 && word.starts_with(&found);
+            (typing_error || cut_short).then_some((distance, candidate))
+        })
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
 }
@@ -75,6 +80,7 @@ mod tests {
             Some("lifetime_kilobytes")
         );
         assert_eq!(nearest("proposal", keys), Some("proposals"));
+        assert_eq!(nearest("lifetime_kilo", keys), Some("lifetime_kilobytes"));
         assert_eq!(nearest("colour", keys), None);
         assert_eq!(nearest(&"lifetime".repeat(1000), keys), None);
     }

@@ -84,13 +84,11 @@ fn resolve_parts(
     let mut draft = Draft::new(context.source);
     let name = name(raw, context.findings);
     outline.name.clone_from(&name);
+    let field = name.clone().map_or(Field::Invalid, Field::Given);
+    draft.settle("name", field, (String::new(), Origin::Default), |name| {
+        quoted(name)
+    });
     let name = name.map(Spanned::into_inner);
-    draft.settle(
-        "name",
-        given(name.clone()),
-        (String::new(), Origin::Default),
-        |name| quoted(name),
-    );
 
     let profile = one_of(&raw.profile, "profile", &Profile::NAMES, context.findings);
     // A profile that is not understood must not judge the rest of the connection.
@@ -165,13 +163,6 @@ fn resolve_parts(
         vti: traffic.vti,
     };
     Some((resolved, draft.into_explanation()))
-}
-
-/// A value that has already been judged, as a field; its place is not needed any more.
-fn given<T>(value: Option<T>) -> Field<T> {
-    value.map_or(Field::Invalid, |value| {
-        Field::Given(Spanned::new(0..0, value))
-    })
 }
 
 fn name(raw: &RawConnection, findings: &mut Findings) -> Option<Spanned<String>> {

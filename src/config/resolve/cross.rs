@@ -37,6 +37,16 @@ pub(super) fn check(outlines: &[Outline], findings: &mut Findings) {
             other,
         },
     );
+    unique(
+        outlines,
+        |outline| outline.wanderer.as_ref(),
+        findings,
+        |(local, identity), other| Fault::DuplicatePeer {
+            local: local.to_string(),
+            remote: format!("any peer that is {identity}"),
+            other,
+        },
+    );
     for (index, later) in outlines.iter().enumerate() {
         for earlier in outlines.iter().take(index) {
             if !overlapping_selectors(earlier, later, findings) {

@@ -2,6 +2,7 @@
 //! returned unless everything is right (invariant I9); everything that is wrong is noted.
 
 mod connection;
+mod consent;
 mod cross;
 mod draft;
 mod gateway;

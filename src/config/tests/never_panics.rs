@@ -1,0 +1,132 @@
+//! No text makes the loader panic, and whatever it says points into the text.
+
+use proptest::prelude::*;
+
+use super::machine::load;
+use crate::config::Severity;
+
+/// A text that is nearly a configuration: lines that mean something, shuffled and broken.
+fn nearly_a_config() -> impl Strategy<Value = String> {
+    let key = prop::sample::select(vec![
+        "name",
+        "local",
+        "remote",
+        "psk_file",
+        "psk",
+        "profile",
+        "start",
+        "mode",
+        "allow_weak",
+        "phase1",
+        "selector",
+        "vti",
+        "lifetime",
+        "proposals",
+        "lifetime_kilobytes",
+        "mtu",
+        "mss",
+        "routes",
+        "addresses",
+        "device",
+        "metric",
+        "replay_window",
+        "protocol",
+        "port",
+        "workers",
+        "log",
+        "dpd",
+        "delay",
+        "rekey_margin",
+        "rekey_jitter",
+        "grace",
+        "remote_id",
+        "ünbekannt",
+    ]);
+    let value = prop_oneof![
+        Just("\"8h\"".to_owned()),
+        Just("\"203.0.113.1\"".to_owned()),
+        Just("\"any\"".to_owned()),
+        Just("\"good.psk\"".to_owned()),
+        Just("\"azure-policy-based\"".to_owned()),
+        Just("[\"10.0.0.0/8\", \"::/0\"]".to_owned()),
+        Just("[\"aes256gcm16\", \"aes256-sha256-modp2048\"]".to_owned()),
+        Just("[[{}]]".to_owned()),
+        Just("{ a = 1 }".to_owned()),
+        any::<i64>().prop_map(|number| number.to_string()),
+        any::<f64>().prop_map(|number| format!("{number:?}")),
+        any::<bool>().prop_map(|truth| truth.to_string()),
+        "\\PC{0,40}".prop_map(|text| format!("{text:?}")),
+        "\\PC{0,20}",
+    ];
+    let header = prop::sample::select(vec![
+        "[gateway]",
+        "[[connection]]",
+        "[connection.phase1]",
+        "[connection.phase2]",
+        "[connection.dpd]",
+        "[connection.retransmit]",
+        "[connection.vti]",
+        "[[connection.selector]]",
+        "[connection]",
+        "[[gateway]]",
+        "[ünbekannt]",
+        "[",
+    ]);
+    let line = prop_oneof![
+        1 => header.prop_map(str::to_owned),
+        4 => (key, value).prop_map(|(key, value)| format!("{key} = {value}")),
+    ];
+    prop::collection::vec(line, 0..30).prop_map(|lines| lines.join("\n"))
+}
+
+fn examine(text: &str) {
+    match load(text) {
+        Ok(config) => assert!(
+            config
+                .connections
+                .iter()
+                .all(|c| !c.ike.selectors.is_empty())
+        ),
+        Err(errors) => {
+            assert!(errors.error_count() > 0);
+            assert!(
+                errors
+                    .problems()
+                    .iter()
+                    .any(|p| p.severity() == Severity::Error)
+            );
+            assert!(!errors.to_string().contains('\u{1b}'));
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    #[test]
+    fn any_text(text in "(?s).{0,300}") {
+        examine(&text);
+    }
+
+    #[test]
+    fn nearly_right_text(text in nearly_a_config()) {
+        examine(&text);
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_right_file_with_one_byte_changed(at in any::<prop::sample::Index>(), byte in any::<u8>()) {
+        let good = include_str!("../../../configs/vipsec.toml");
+        let mut bytes = good.as_bytes().to_vec();
+        let at = at.index(bytes.len());
+        bytes[at] = byte;
+        examine(&String::from_utf8_lossy(&bytes));
+    }
+}
+
+#[test]
+fn deep_nesting_is_refused_quickly() {
+    examine(&format!("a = {}", "[".repeat(100_000)));
+    examine(&"[a.".repeat(10_000));
+}
