@@ -94,6 +94,27 @@ fn an_old_number_never_survives_a_slide_twice() {
     });
 }
 
+/// Two workers hold trains that overlap, across a border of words.
+#[test]
+fn overlapping_trains_share_each_number_once() {
+    fn accepted(window: &ReplayWindow, train: &[u64]) -> Vec<u64> {
+        let mut results: Vec<Result<u64, replay::ReplayRefusal>> =
+            train.iter().copied().map(Ok).collect();
+        window.commit_train_after_auth(&mut results);
+        results.into_iter().flatten().collect()
+    }
+    explore(|| {
+        let window = window(16);
+        let other = Arc::clone(&window);
+        let there = thread::spawn(move || accepted(&other, &[6, 7, 8, 9]));
+        let here = accepted(&window, &[7, 5, 7, 8]);
+        let mut all: Vec<u64> = there.join().unwrap().into_iter().chain(here).collect();
+        all.sort_unstable();
+        assert_eq!(all, [5, 6, 7, 8, 9]);
+        assert_eq!(window.edge(), 9);
+    });
+}
+
 #[test]
 fn an_export_holds_whatever_was_accepted_before_it() {
     explore(|| {
