@@ -230,6 +230,22 @@ fn zero_and_the_end_of_the_number_space() {
     assert_eq!(esn.check_before_auth(5), Err(ReplayRefusal::Illegal));
 }
 
+/// Numbers that share a word of the ring in different rounds do not join in one operation.
+#[test]
+fn a_train_that_jumps_by_whole_rounds_of_the_ring() {
+    let window = ReplayWindow::new(size(64), SequenceWidth::Bits32);
+    let mut train: Vec<Result<u64, ReplayRefusal>> = [5, 5 + 512, 6 + 1024, 6].map(Ok).to_vec();
+    window.commit_train_after_auth(&mut train);
+    assert_eq!(
+        train,
+        [Ok(5), Ok(517), Ok(1030), Err(ReplayRefusal::TooOld)]
+    );
+    for seq in [517, 1030] {
+        assert!(window.commit_after_auth(seq).is_err());
+    }
+    assert!(window.commit_after_auth(1029).is_ok());
+}
+
 #[test]
 fn checking_changes_nothing() {
     let window = ReplayWindow::new(size(64), SequenceWidth::Bits32);
