@@ -28,7 +28,7 @@ RUSTFLAGS="-Cpasses=sancov-module \
     cargo build --release --manifest-path "$here/Cargo.toml" --target "$host" \
     --target-dir "$target_dir"
 
-for target in ${1:-isakmp_parse decrypted_payloads}; do
+for target in ${1:-isakmp_parse decrypted_payloads hostile_network hostile_peer}; do
     found=$target_dir/corpus/$target
     artifacts=$target_dir/artifacts/$target
     mkdir -p "$found" "$artifacts"
