@@ -91,8 +91,11 @@ fn carries_everything(name: &str, scene: &Scene) {
     a.space.command("ping", "-c 20 -i 0.002 -w 5 10.9.0.2");
     let (before_a, before_b) = (a.drops_so_far(), b.drops_so_far());
     let lost = |from: &Gateway, to: &Gateway| {
-        from.plane.counters().packets_out - to.plane.counters().packets_in
+        let came = to.plane.counters().packets_in;
+        from.plane.counters().packets_out.checked_sub(came)
     };
+    // A packet may be counted here before the other worker has counted that it left.
+    eventually("settled counters", || lost(&a, &b).is_some());
     let lost_before = lost(&a, &b);
     tcp_both_ways(&a, &b, "10.9.0.2:5000", 8 << 20);
     tcp_both_ways(&b, &a, "[fd09::1]:5000", 2 << 20);
@@ -103,7 +106,7 @@ fn carries_everything(name: &str, scene: &Scene) {
     a.assert_no_drops_since(&before_a);
     b.assert_no_drops_since(&before_b);
     // TCP's last words may still be on the way.
-    eventually("all that left has come", || lost(&a, &b) == lost_before);
+    eventually("all that left has come", || lost(&a, &b) <= lost_before);
     assert_eq!(a.plane.counters().receive_errors, 0);
     assert_eq!(a.plane.failed_worker(), None);
 }
@@ -122,6 +125,58 @@ fn protocol_50_carries_tcp_udp_and_ping_without_a_drop() {
             ..Scene::default()
         },
     );
+}
+
+#[test]
+fn outer_ipv6_carries_the_same_in_both_forms() {
+    for encapsulation in [Encapsulation::Udp, Encapsulation::Esp] {
+        carries_everything(
+            "outer IPv6",
+            &Scene {
+                encapsulation,
+                outer_ipv6: true,
+                ..Scene::default()
+            },
+        );
+    }
+}
+
+/// A path that is narrower than our packets: the kernel does not cut trains for it, but it
+/// fragments single packets.
+#[test]
+fn a_narrow_path_costs_speed_and_not_the_tunnel() {
+    let Some((a, b)) = gateways("narrow path", &Scene::default()) else {
+        return;
+    };
+    for space in [&a.space, &b.space] {
+        space.ip("link set wan mtu 1300");
+    }
+    tcp_both_ways(&a, &b, "10.9.0.2:5000", 1 << 20);
+    udp_sizes(&b, &a, "10.9.0.1:6000", SIZES);
+    assert!(a.plane.counters().uncut_trains > 0);
+    assert_eq!(a.drops(DropReason::TooBig), 0);
+}
+
+#[test]
+fn a_device_that_disappears_is_let_go_and_the_others_go_on() {
+    let Some((a, b)) = gateways("lost device", &Scene::default()) else {
+        return;
+    };
+    tcp_both_ways(&a, &b, "10.9.0.2:5000", 1 << 20);
+    b.space.ip("link del vti0");
+    eventually("the worker notices", || b.plane.counters().tun_errors == 1);
+    // What still comes is counted, and the worker serves its other sources.
+    let sender = a.space.run(|| UdpSocket::bind("10.9.0.1:0").unwrap());
+    sender.send_to(b"x", "10.9.0.2:9").unwrap();
+    eventually("a counted loss", || b.drops(DropReason::TunFull) > 0);
+    let (local, remote) = ends();
+    let ike = a.plane.nat_t_sender();
+    ike.send(local, remote, b"still there?").unwrap();
+    eventually("the control plane's datagram", || {
+        !b.inbox.datagrams.lock().unwrap().is_empty()
+    });
+    assert_eq!(b.plane.counters().tun_errors, 1, "no busy loop");
+    b.plane.remove_tunnel(CONNECTION).unwrap();
 }
 
 #[test]

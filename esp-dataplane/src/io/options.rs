@@ -55,6 +55,9 @@ pub struct SocketOptions {
 pub(super) fn udp_socket(local: SocketAddr, options: &SocketOptions) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(local), Type::DGRAM, Some(Protocol::UDP))?;
     prepare(&socket, local.ip(), options)?;
+    if local.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
     socket.set_reuse_port(true)?;
     socket.bind(&local.into())?;
     Ok(socket)
@@ -97,7 +100,6 @@ fn prepare(socket: &Socket, local: IpAddr, options: &SocketOptions) -> io::Resul
         socket.set_recv_tos_v4(true)?;
         set(libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, discover)?;
     } else {
-        socket.set_only_v6(true)?;
         socket.set_freebind_v6(true)?;
         socket.set_recv_tclass_v6(true)?;
         set(libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, discover)?;

@@ -192,3 +192,6 @@ impl Growing {
             && self.bytes + sealed <= MAX_TRAIN_BYTES
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,6 +4,7 @@
 //!   [ namespace A ]                                   [ namespace B ]
 //!    vti0 10.9.0.1/24 fd09::1/64                       vti0 10.9.0.2/24 fd09::2/64
 //!    wan  192.0.2.1/24 ------------ veth ------------- wan  192.0.2.2/24
+//!         fd00::1/64                                        fd00::2/64
 //! ```
 #![expect(
     clippy::unwrap_used,
@@ -139,6 +140,7 @@ impl ControlSink for Inbox {
 #[derive(Clone)]
 pub(crate) struct Scene {
     pub(crate) encapsulation: Encapsulation,
+    pub(crate) outer_ipv6: bool,
     pub(crate) suite: &'static str,
     pub(crate) config: DataPlaneConfig,
     /// MTU of the TUN devices.
@@ -152,6 +154,7 @@ impl Default for Scene {
     fn default() -> Self {
         Self {
             encapsulation: Encapsulation::Udp,
+            outer_ipv6: false,
             suite: "aes256gcm16",
             config: DataPlaneConfig {
                 pin: false,
@@ -200,9 +203,10 @@ pub(crate) fn gateways(name: &str, scene: &Scene) -> Option<(Gateway, Gateway)> 
         "link add wan type veth peer name wan netns {}",
         b.tid
     ));
-    for (space, address) in [(&a, WAN_A), (&b, WAN_B)] {
+    for (space, address, host) in [(&a, WAN_A, 1), (&b, WAN_B, 2)] {
         space.ip("link set lo up");
         space.ip(&format!("addr add {address}/24 dev wan"));
+        space.ip(&format!("addr add fd00::{host}/64 dev wan nodad"));
         space.ip("link set wan up");
     }
     let (a, b) = (gateway(a, true, scene), gateway(b, false, scene));
@@ -229,7 +233,7 @@ fn gateway(space: Space, is_a: bool, scene: &Scene) -> Gateway {
     let inbox = Arc::new(Inbox::default());
     let sink: Arc<dyn ControlSink> = Arc::<Inbox>::clone(&inbox);
     let plane = DataPlane::start(scene.config.clone(), &gate, &sad, &sink).unwrap();
-    let local: IpAddr = if is_a { WAN_A } else { WAN_B }.parse().unwrap();
+    let local = outer(is_a, scene);
     let plane = space
         .run(move || plane.add_listener(local).map(|()| plane))
         .unwrap();
@@ -242,10 +246,19 @@ fn gateway(space: Space, is_a: bool, scene: &Scene) -> Gateway {
     }
 }
 
+fn outer(is_a: bool, scene: &Scene) -> IpAddr {
+    let address = match (is_a, scene.outer_ipv6) {
+        (true, false) => WAN_A,
+        (false, false) => WAN_B,
+        (true, true) => "fd00::1",
+        (false, true) => "fd00::2",
+    };
+    address.parse().unwrap()
+}
+
 fn pair(is_a: bool, number: u32, net: &str, scene: &Scene) -> EspSaPair {
     let suite: EspSuite = scene.suite.parse().unwrap();
     let any = TrafficSelector::net(net.parse().unwrap());
-    let address = |a: bool| if a { WAN_A } else { WAN_B }.parse::<IpAddr>().unwrap();
     let params = |direction, to_a: bool| {
         let spi = 0x1000 + number * 2 + u32::from(to_a);
         let byte = u8::try_from(spi & 0xff).unwrap();
@@ -261,8 +274,8 @@ fn pair(is_a: bool, number: u32, net: &str, scene: &Scene) -> EspSaPair {
                 remote: any,
             },
             encapsulation: scene.encapsulation,
-            local: SocketAddr::new(address(is_a), 4500),
-            remote: SocketAddr::new(address(!is_a), 4500),
+            local: SocketAddr::new(outer(is_a, scene), 4500),
+            remote: SocketAddr::new(outer(!is_a, scene), 4500),
         }
     };
     EspSaPair {
