@@ -4,7 +4,7 @@
 //! gateways of a pair draw from disjoint halves, every activation of a gateway starts a fresh
 //! epoch, and the counter never wraps. RFC 4106 §3.1 asks for uniqueness only, so this 64-bit
 //! value is the explicit IV of AES-GCM. AES-CBC needs IVs that cannot be predicted (RFC 3602
-//! §2): there the value is encrypted first, see [`crate::crypto`].
+//! §2): there the value is encrypted first, see `crypto/mod.rs`.
 
 use serde::{Deserialize, Serialize};
 
