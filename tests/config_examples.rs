@@ -1,9 +1,8 @@
 //! Everything a user starts from loads: the examples in `configs/`, and the systemd unit.
 
 #![expect(
-    clippy::unwrap_used,
     clippy::panic,
-    clippy::indexing_slicing,
+    clippy::unwrap_used,
     reason = "a test that cannot go on fails"
 )]
 

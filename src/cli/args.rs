@@ -96,6 +96,8 @@ pub(super) enum Action {
         #[command(subcommand)]
         action: KeylogAction,
     },
+    /// Measure this machine: ciphers, the packet pipeline, and whole tunnels
+    Bench(crate::bench::BenchCommand),
     /// Print a completion script for a shell, to be read by that shell at its start
     Completions {
         /// The shell

@@ -25,7 +25,7 @@ use output::{Failure, complain, print};
 
 use crate::config::{self, ResolvedConfig};
 use crate::control::Command;
-use crate::logging;
+use crate::{bench, logging};
 
 /// How the daemon was asked to run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,7 +52,7 @@ pub fn run<E: Display>(
         }
     };
     match dispatch(cli, daemon) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(failure) => {
             complain(&failure);
             failure.code()
@@ -63,9 +63,11 @@ pub fn run<E: Display>(
 fn dispatch<E: Display>(
     cli: Cli,
     run: impl FnOnce(ResolvedConfig, RunOptions) -> Result<(), E>,
-) -> Result<(), Failure> {
+) -> Result<ExitCode, Failure> {
     let daemon = Daemon::new(cli.socket.clone());
-    match cli.command {
+    let done = match cli.command {
+        // Measures, needs no daemon, and has an exit code of its own.
+        Action::Bench(command) => return Ok(bench::run(command)),
         Action::Run { file, keylog } => {
             let (config, options) = prepare(file.config, cli.socket, keylog)?;
             run(config, options).map_err(|error| Failure::wrong(error.to_string()))
@@ -102,7 +104,8 @@ fn dispatch<E: Display>(
         Action::Completions { shell } => generate::completions(shell),
         Action::Man { directory } => generate::man_pages(&directory),
         Action::Version => print(concat!("vipsec ", env!("CARGO_PKG_VERSION"), "\n")),
-    }
+    };
+    done.map(|()| ExitCode::SUCCESS)
 }
 
 /// Everything that `vipsec run` needs before there is a daemon.

@@ -6,13 +6,11 @@ use ikev1::{Phase1Suite, Phase2Proposal};
 use toml::Spanned;
 
 use super::draft::{Draft, quoted_list};
-use super::phases::from_profile;
 use super::proposal::{Proposal, weakness};
 use crate::config::document::{Field, Section as _};
 use crate::config::explain::Origin;
 use crate::config::fault::Fault;
 use crate::config::problem::Findings;
-use crate::config::profile::Profile;
 use crate::config::raw::{RawConnection, RawPhase1, RawPhase2};
 
 /// A message with more proposals would not fit one UDP datagram on every path.
@@ -22,17 +20,10 @@ const MAX_PROPOSALS: usize = 32;
 pub(super) struct Consent {
     /// Weak proposals of the file are accepted.
     given: bool,
-    profile: Profile,
-    known_profile: bool,
 }
 
 impl Consent {
-    pub(super) fn new(
-        raw: &RawConnection,
-        profile: Profile,
-        known_profile: bool,
-        draft: &mut Draft<'_>,
-    ) -> Self {
+    pub(super) fn new(raw: &RawConnection, draft: &mut Draft<'_>) -> Self {
         let settled = draft.settle(
             "allow_weak",
             raw.allow_weak.clone(),
@@ -42,8 +33,6 @@ impl Consent {
         Self {
             // A wrong value has been noted; what it meant must not be guessed at twice.
             given: settled.unwrap_or(true),
-            profile,
-            known_profile,
         }
     }
 
@@ -52,23 +41,24 @@ impl Consent {
         raw: &RawPhase1,
         connection: &RawConnection,
         draft: &mut Draft<'_>,
-        findings: &mut Findings,
     ) -> Option<Vec<Phase1Suite>> {
-        let values = self.profile.values();
+        let values = draft.profile.values();
         let mut names = values.phase1.to_vec();
         let left_out = values.phase1_weak;
         if self.given {
             names.extend(left_out);
-        } else if !left_out.is_empty() && raw.proposals.is_missing() && self.known_profile {
+        } else if !left_out.is_empty() && raw.proposals.is_missing() && draft.profile_known {
             let fault = Fault::ProfileNeedsWeak {
-                profile: self.profile.name(),
+                profile: draft.profile.name(),
                 left_out: left_out.join(", "),
             };
-            findings.add(&connection.profile.span_or(connection.span()), fault);
+            draft
+                .findings
+                .add(&connection.profile.span_or(connection.span()), fault);
         }
-        let (_, origin) = from_profile(self.profile, |values| values.phase1);
+        let (_, origin) = draft.profile_value(|values| values.phase1);
         let fallback = (known(&names), origin);
-        let field = self.list(&raw.proposals, "phase1.proposals", findings);
+        let field = self.list(&raw.proposals, "phase1.proposals", draft.findings);
         draft.settle("phase1.proposals", field, fallback, |list| {
             quoted_list(list)
         })
@@ -78,11 +68,10 @@ impl Consent {
         &self,
         raw: &RawPhase2,
         draft: &mut Draft<'_>,
-        findings: &mut Findings,
     ) -> Option<Vec<Phase2Proposal>> {
-        let (names, origin) = from_profile(self.profile, |values| values.phase2);
+        let (names, origin) = draft.profile_value(|values| values.phase2);
         let fallback = (known(names), origin);
-        let field = self.list(&raw.proposals, "phase2.proposals", findings);
+        let field = self.list(&raw.proposals, "phase2.proposals", draft.findings);
         draft.settle("phase2.proposals", field, fallback, |list| {
             quoted_list(list)
         })

@@ -7,7 +7,7 @@ use std::ops::Range;
 use ipsec_types::SelectorPair;
 use toml::Spanned;
 
-use super::connection::Outline;
+use super::outline::Outline;
 use crate::config::fault::Fault;
 use crate::config::problem::Findings;
 

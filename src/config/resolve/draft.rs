@@ -1,14 +1,19 @@
 //! Settling one setting after the other, and remembering where each value came from.
 
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use toml::Spanned;
 
+use super::Context;
+use super::outline::Outline;
 use crate::config::document::{DurationText, Field};
 use crate::config::explain::{Explanation, Origin, Setting};
 use crate::config::fault::{EXPECTED_DURATION, Fault};
+use crate::config::files::Files;
 use crate::config::problem::Findings;
+use crate::config::profile::{Profile, Values};
 use crate::config::source::Source;
 use crate::config::value::{format_duration, parse_duration};
 
@@ -107,22 +112,95 @@ pub(super) fn number<T: TryFrom<i64>>(
     })
 }
 
-/// The settings of a connection as they are settled.
+/// A connection as its settings are settled, one after the other.
 pub(super) struct Draft<'a> {
-    source: &'a Source,
+    pub(super) source: &'a Source,
+    pub(super) files: &'a dyn Files,
+    pub(super) findings: &'a mut Findings,
+    /// What the other connections must agree with.
+    pub(super) outline: Outline,
+    /// The profile that gives what the file leaves out.
+    pub(super) profile: Profile,
+    /// False when the file names a profile that there is not: then the profile's own
+    /// demands are not held against the rest of the connection.
+    pub(super) profile_known: bool,
     explanation: Explanation,
 }
 
 impl<'a> Draft<'a> {
-    pub(super) fn new(source: &'a Source) -> Self {
+    pub(super) fn new(context: &'a mut Context<'_>) -> Self {
         Self {
-            source,
+            source: context.source,
+            files: context.files,
+            findings: context.findings,
+            outline: Outline::default(),
+            profile: Profile::default(),
+            profile_known: true,
             explanation: Explanation::default(),
         }
     }
 
-    pub(super) fn into_explanation(self) -> Explanation {
+    /// What the connection came to, apart from its value.
+    pub(super) fn finish(self) -> (Outline, Explanation) {
+        (self.outline, self.explanation)
+    }
+
+    /// `path` as the file means it: relative to the folder that the file is in.
+    pub(super) fn beside_the_file(&self, path: &str) -> PathBuf {
+        let folder = self.source.path().parent().unwrap_or(Path::new(""));
+        folder.join(path)
+    }
+
+    /// The profile's value as a fallback. It is called a default where the generic profile
+    /// has the same.
+    pub(super) fn profile_value<T: PartialEq>(&self, value: impl Fn(&Values) -> T) -> (T, Origin) {
+        let own = value(self.profile.values());
+        let origin = if own == value(Profile::Generic.values()) {
+            Origin::Default
+        } else {
+            Origin::Profile(self.profile)
+        };
+        (own, origin)
+    }
+
+    /// Notes `fault` for a key that must be in `[[connection]]` and is not.
+    pub(super) fn require<T>(
+        &mut self,
+        field: &Field<T>,
+        section: &Range<usize>,
+        key: &'static str,
+        expected: &'static str,
+    ) {
+        if field.is_missing() {
+            let fault = Fault::MissingKey {
+                section: "[[connection]]",
+                key,
+                expected,
+            };
+            self.findings.add(section, fault);
+        }
+    }
+
+    /// The value of a setting that has no default. That it is missing has been noted.
+    pub(super) fn settle_required<T>(
+        &mut self,
+        key: &'static str,
+        field: Field<T>,
+        show: impl FnOnce(&T) -> String,
+    ) -> Option<T> {
+        let Field::Given(given) = field else {
+            return None;
+        };
+        let line = self.source.position(given.span().start).line;
+        let value = given.into_inner();
+        self.note(key, show(&value), Origin::Line(line));
+        Some(value)
+    }
+
+    fn note(&mut self, key: &'static str, value: String, origin: Origin) {
         self.explanation
+            .settings
+            .push(Setting { key, value, origin });
     }
 
     /// The value of a setting: the file's, else the fallback; `None` when the file's is wrong.
@@ -141,11 +219,7 @@ impl<'a> Draft<'a> {
                 (given.into_inner(), Origin::Line(line))
             }
         };
-        self.explanation.settings.push(Setting {
-            key,
-            value: show(&value),
-            origin,
-        });
+        self.note(key, show(&value), origin);
         Some(value)
     }
 

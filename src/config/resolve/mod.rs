@@ -5,12 +5,13 @@ mod connection;
 mod consent;
 mod cross;
 mod draft;
+mod ends;
 mod gateway;
+mod outline;
 mod phases;
 mod proposal;
+mod selectors;
 mod traffic;
-
-use std::path::Path;
 
 use super::document::{Field, Table};
 use super::explain::{Explanation, revision};
@@ -26,14 +27,6 @@ struct Context<'a> {
     source: &'a Source,
     files: &'a dyn Files,
     findings: &'a mut Findings,
-}
-
-impl Context<'_> {
-    /// `path` as the file means it: relative to the folder that the file is in.
-    fn beside_the_file(&self, path: &str) -> std::path::PathBuf {
-        let folder = self.source.path().parent().unwrap_or(Path::new(""));
-        folder.join(path)
-    }
 }
 
 /// Resolves `raw`. `None` when there is an error in `findings`. The warnings of the result

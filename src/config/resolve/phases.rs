@@ -14,8 +14,7 @@ use super::section;
 use crate::config::document::{DurationText, Field, Section as _};
 use crate::config::explain::Origin;
 use crate::config::fault::Fault;
-use crate::config::problem::Findings;
-use crate::config::profile::{Profile, Values};
+use crate::config::profile::Values;
 use crate::config::raw::{RawConnection, RawDpd, RawPhase1, RawPhase2, RawRetransmit};
 use crate::config::value::format_duration;
 
@@ -44,69 +43,41 @@ pub(super) struct Phases {
     pub(super) retransmit: RetransmitPolicy,
 }
 
-/// A profile's value as a fallback. It is called a default where the generic profile has
-/// the same.
-pub(super) fn from_profile<T: PartialEq>(
-    profile: Profile,
-    value: impl Fn(&Values) -> T,
-) -> (T, Origin) {
-    let own = value(profile.values());
-    let origin = if own == value(Profile::Generic.values()) {
-        Origin::Default
-    } else {
-        Origin::Profile(profile)
-    };
-    (own, origin)
-}
-
-pub(super) fn resolve(
-    raw: &RawConnection,
-    profile: Profile,
-    known_profile: bool,
-    draft: &mut Draft<'_>,
-    findings: &mut Findings,
-) -> Option<Phases> {
+pub(super) fn resolve(raw: &RawConnection, draft: &mut Draft<'_>) -> Option<Phases> {
     let raw1: RawPhase1 = section(&raw.phase1);
     let raw2: RawPhase2 = section(&raw.phase2);
-    let consent = Consent::new(raw, profile, known_profile, draft);
-    let proposals1 = consent.phase1(&raw1, raw, draft, findings);
-    let life1 = lifetime(&raw1.lifetime, &PHASE1, profile, draft, findings);
-    let rekey1 = rekey(
-        &raw1.rekey_margin,
-        &raw1.rekey_jitter,
-        &PHASE1,
-        life1.as_ref(),
-        draft,
-        findings,
-    );
-    let proposals2 = consent.phase2(&raw2, draft, findings);
-    let life2 = lifetime(&raw2.lifetime, &PHASE2, profile, draft, findings);
-    let kilobytes = kilobytes(&raw2, profile, draft, findings);
-    let rekey2 = rekey(
-        &raw2.rekey_margin,
-        &raw2.rekey_jitter,
-        &PHASE2,
-        life2.as_ref(),
-        draft,
-        findings,
-    );
+    let consent = Consent::new(raw, draft);
+    let proposals1 = consent.phase1(&raw1, raw, draft);
+    let life1 = lifetime(&raw1.lifetime, &PHASE1, draft);
+    let early1 = (&raw1.rekey_margin, &raw1.rekey_jitter);
+    let rekey1 = rekey(early1, &PHASE1, life1, draft);
+    let proposals2 = consent.phase2(&raw2, draft);
+    let life2 = lifetime(&raw2.lifetime, &PHASE2, draft);
+    let kilobytes = kilobytes(&raw2, draft);
+    let early2 = (&raw2.rekey_margin, &raw2.rekey_jitter);
+    let rekey2 = rekey(early2, &PHASE2, life2, draft);
     let bounds = Duration::ZERO..=Duration::from_mins(10);
-    let grace = duration(&raw2.grace, "phase2.grace", bounds, findings);
+    let grace = duration(&raw2.grace, "phase2.grace", bounds, draft.findings);
     let grace = draft.settle_duration("phase2.grace", grace, (GRACE, Origin::Default));
-    let replay_window = replay_window(&raw2, draft, findings);
-    let dpd = dpd(&section(&raw.dpd), profile, draft, findings);
-    let retransmit = retransmit(&section(&raw.retransmit), draft, findings);
-    consent.warn_if_unused(raw, proposals1.as_deref(), proposals2.as_deref(), findings);
+    let replay_window = replay_window(&raw2, draft);
+    let dpd = dpd(&section(&raw.dpd), draft);
+    let retransmit = retransmit(&section(&raw.retransmit), draft);
+    consent.warn_if_unused(
+        raw,
+        proposals1.as_deref(),
+        proposals2.as_deref(),
+        draft.findings,
+    );
 
-    if let (Some(one), Some(two)) = (&life1, &life2)
+    if let (Some(one), Some(two)) = (life1, life2)
         && one < two
     {
         let fault = Fault::Phase1Shorter {
-            phase1: format_duration(*one),
-            phase2: format_duration(*two),
+            phase1: format_duration(one),
+            phase2: format_duration(two),
         };
         let place = raw1.lifetime.span_or(&raw2.lifetime.span_or(raw.span()));
-        findings.add(&place, fault);
+        draft.findings.add(&place, fault);
     }
     Some(Phases {
         phase1: Phase1Policy {
@@ -151,16 +122,10 @@ const PHASE2: Words = Words {
     profile_lifetime: |values| values.phase2_lifetime,
 };
 
-fn lifetime(
-    raw: &Field<DurationText>,
-    words: &Words,
-    profile: Profile,
-    draft: &mut Draft<'_>,
-    findings: &mut Findings,
-) -> Option<Duration> {
-    let field = duration(raw, words.lifetime, LIFETIME, findings);
+fn lifetime(raw: &Field<DurationText>, words: &Words, draft: &mut Draft<'_>) -> Option<Duration> {
+    let field = duration(raw, words.lifetime, LIFETIME, draft.findings);
     // IKEv1 counts whole seconds.
-    let field = field.understand(findings, |lifetime| {
+    let field = field.understand(draft.findings, |lifetime| {
         if lifetime.subsec_micros() == 0 {
             return Ok(*lifetime);
         }
@@ -173,23 +138,21 @@ fn lifetime(
     draft.settle_duration(
         words.lifetime,
         field,
-        from_profile(profile, words.profile_lifetime),
+        draft.profile_value(words.profile_lifetime),
     )
 }
 
 /// When the successor is negotiated.
 fn rekey(
-    margin: &Field<DurationText>,
-    jitter: &Field<DurationText>,
+    (margin, jitter): (&Field<DurationText>, &Field<DurationText>),
     words: &Words,
-    lifetime: Option<&Duration>,
+    lifetime: Option<Duration>,
     draft: &mut Draft<'_>,
-    findings: &mut Findings,
 ) -> Option<RekeyPolicy> {
     let bounds = Duration::ZERO..=*LIFETIME.end();
-    let margin_field = duration(margin, words.margin, bounds.clone(), findings);
-    let jitter_field = duration(jitter, words.jitter, bounds, findings);
-    let lifetime = *lifetime?;
+    let margin_field = duration(margin, words.margin, bounds.clone(), draft.findings);
+    let jitter_field = duration(jitter, words.jitter, bounds, draft.findings);
+    let lifetime = lifetime?;
     let usual = RekeyPolicy::for_lifetime(lifetime);
     let from = Origin::From("the lifetime");
     let place = jitter_field
@@ -211,19 +174,14 @@ fn rekey(
             early: format_duration(early),
             lifetime: format_duration(lifetime),
         };
-        findings.add(&place, fault);
+        draft.findings.add(&place, fault);
         return None;
     }
     Some(policy)
 }
 
-fn kilobytes(
-    raw: &RawPhase2,
-    profile: Profile,
-    draft: &mut Draft<'_>,
-    findings: &mut Findings,
-) -> Option<Option<u64>> {
-    let field = raw.lifetime_kilobytes.understand(findings, |&found| {
+fn kilobytes(raw: &RawPhase2, draft: &mut Draft<'_>) -> Option<Option<u64>> {
+    let field = raw.lifetime_kilobytes.understand(draft.findings, |&found| {
         if found == 0 {
             return Ok(None);
         }
@@ -240,14 +198,14 @@ fn kilobytes(
             ),
         })
     });
-    let fallback = from_profile(profile, |values| values.phase2_kilobytes);
+    let fallback = draft.profile_value(|values| values.phase2_kilobytes);
     draft.settle("phase2.lifetime_kilobytes", field, fallback, |kilobytes| {
         kilobytes.unwrap_or(0).to_string()
     })
 }
 
-fn replay_window(raw: &RawPhase2, draft: &mut Draft<'_>, findings: &mut Findings) -> Option<u32> {
-    let field = raw.replay_window.understand(findings, |&found| {
+fn replay_window(raw: &RawPhase2, draft: &mut Draft<'_>) -> Option<u32> {
+    let field = raw.replay_window.understand(draft.findings, |&found| {
         let window = u32::try_from(found)
             .ok()
             .filter(|window| (64..=4096).contains(window));
@@ -272,20 +230,20 @@ fn replay_window(raw: &RawPhase2, draft: &mut Draft<'_>, findings: &mut Findings
     )
 }
 
-fn dpd(
-    raw: &RawDpd,
-    profile: Profile,
-    draft: &mut Draft<'_>,
-    findings: &mut Findings,
-) -> Option<Option<DpdPolicy>> {
-    let usual = profile.values().dpd.unwrap_or_default();
-    let action = one_of(&raw.action, "dpd.action", &DPD_ACTION, findings);
+fn dpd(raw: &RawDpd, draft: &mut Draft<'_>) -> Option<Option<DpdPolicy>> {
+    let usual = draft.profile.values().dpd.unwrap_or_default();
+    let action = one_of(&raw.action, "dpd.action", &DPD_ACTION, draft.findings);
     let bounds = Duration::from_secs(1)..=Duration::from_hours(1);
-    let delay = duration(&raw.delay, "dpd.delay", bounds.clone(), findings);
-    let retry = duration(&raw.retry, "dpd.retry", bounds, findings);
-    let failures = number(&raw.max_failures, "dpd.max_failures", 1..=100, findings);
+    let delay = duration(&raw.delay, "dpd.delay", bounds.clone(), draft.findings);
+    let retry = duration(&raw.retry, "dpd.retry", bounds, draft.findings);
+    let failures = number(
+        &raw.max_failures,
+        "dpd.max_failures",
+        1..=100,
+        draft.findings,
+    );
 
-    let fallback = from_profile(profile, |values| values.dpd.map(|dpd| dpd.action));
+    let fallback = draft.profile_value(|values| values.dpd.map(|dpd| dpd.action));
     let action = draft.settle("dpd.action", action, fallback, |action| {
         word_for(&DPD_ACTION, action)
     });
@@ -304,22 +262,23 @@ fn dpd(
     }))
 }
 
-fn retransmit(
-    raw: &RawRetransmit,
-    draft: &mut Draft<'_>,
-    findings: &mut Findings,
-) -> Option<RetransmitPolicy> {
+fn retransmit(raw: &RawRetransmit, draft: &mut Draft<'_>) -> Option<RetransmitPolicy> {
     let usual = RetransmitPolicy::default();
     let bounds = Duration::from_millis(100)..=Duration::from_mins(1);
-    let first = duration(&raw.first, "retransmit.first", bounds.clone(), findings);
+    let first = duration(
+        &raw.first,
+        "retransmit.first",
+        bounds.clone(),
+        draft.findings,
+    );
     let growth = number(
         &raw.growth_percent,
         "retransmit.growth_percent",
         100..=400,
-        findings,
+        draft.findings,
     );
-    let ceiling = duration(&raw.ceiling, "retransmit.ceiling", bounds, findings);
-    let tries = number(&raw.tries, "retransmit.tries", 0..=50, findings);
+    let ceiling = duration(&raw.ceiling, "retransmit.ceiling", bounds, draft.findings);
+    let tries = number(&raw.tries, "retransmit.tries", 0..=50, draft.findings);
     let default = Origin::Default;
     let first = draft.settle_duration("retransmit.first", first, (usual.initial, default));
     let growth = draft.settle(

@@ -4,18 +4,16 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use ipsec_types::{SelectorPair, TrafficSelector};
 use toml::Spanned;
 
-use super::connection::Outline;
 use super::draft::{Draft, number, quoted, quoted_list};
-use super::phases::from_profile;
+use super::selectors;
 use crate::config::document::{Field, Section as _, WordOrNumber};
 use crate::config::explain::Origin;
 use crate::config::fault::Fault;
 use crate::config::problem::Findings;
-use crate::config::profile::Profile;
-use crate::config::raw::{RawConnection, RawSelector, RawVti};
+use crate::config::raw::{RawConnection, RawVti};
 use crate::config::resolved::{ConnectionKind, Mss, VtiConfig};
 use crate::config::suggest::nearest;
-use crate::config::value::{PROTOCOLS, has_ports, parse_prefix, refuse_device};
+use crate::config::value::{parse_prefix, refuse_device};
 
 /// 576 is what every IPv4 host takes (RFC 791); 9216 is the largest common jumbo frame.
 const MTU: std::ops::RangeInclusive<i64> = 576..=9216;
@@ -36,77 +34,49 @@ pub(super) struct Traffic {
 pub(super) fn resolve(
     raw: &RawConnection,
     vti: &RawVti,
-    profile: Profile,
     name: Option<&str>,
     draft: &mut Draft<'_>,
-    findings: &mut Findings,
-    outline: &mut Outline,
 ) -> Option<Traffic> {
-    let device = device(vti, name, draft, findings, outline, raw);
-    let mtu = number(&vti.mtu, "mtu", MTU, findings);
-    let mtu_span = mtu.span_or(raw.span());
-    let mtu = draft.settle(
-        "vti.mtu",
-        mtu,
-        from_profile(profile, |values| values.mtu),
-        u16::to_string,
+    let device = device(raw, vti, name, draft);
+    let mtu = number(&vti.mtu, "mtu", MTU, draft.findings);
+    let mtu_place = mtu.span_or(raw.span());
+    let fallback = draft.profile_value(|values| values.mtu);
+    let mtu = draft.settle("vti.mtu", mtu, fallback, u16::to_string);
+    let mss = mss(vti, mtu, draft);
+    let metric = number(
+        &vti.metric,
+        "metric",
+        1..=i64::from(u32::MAX),
+        draft.findings,
     );
-    let mss = mss(vti, mtu, profile, draft, findings);
-    let metric = number(&vti.metric, "metric", 1..=i64::from(u32::MAX), findings);
     let metric = draft.settle("vti.metric", metric, (100, Origin::Default), u32::to_string);
-    outline.metric = metric;
-    let addresses = prefixes(&vti.addresses, "addresses", false, findings);
-    let addresses = settle_prefixes(
-        "vti.addresses",
-        addresses,
-        (Vec::new(), Origin::Default),
-        draft,
-    );
-    let routes = prefixes(&vti.routes, "routes", true, findings);
+    draft.outline.metric = metric;
+    let addresses = prefixes(&vti.addresses, "addresses", false, draft.findings);
+    let nothing = (Vec::new(), Origin::Default);
+    let addresses = settle_prefixes("vti.addresses", addresses, nothing, draft);
+    let selectors = selectors::resolve(raw, draft);
+    let routes = routes(vti, selectors.as_deref(), draft);
 
-    let selectors = selectors(raw, profile, findings);
-    if let Some(selectors) = &selectors {
-        outline.selectors.clone_from(selectors);
-        if let Some(routes) = routes.given() {
-            refuse_stray_routes(routes.get_ref(), selectors, findings);
-        }
-    }
-    if let Some(routes) = routes.given() {
-        outline.routes.clone_from(routes.get_ref());
-    }
-    let policy_based = selectors
-        .as_ref()
-        .is_none_or(|selectors| !selectors.is_empty());
-    let remote_prefixes = distinct_remote_prefixes(selectors.as_deref().unwrap_or_default());
-    if routes.is_missing() {
-        outline.routes.clone_from(&remote_prefixes);
-    }
-    let fallback = if policy_based {
-        (remote_prefixes, Origin::From("the remote prefixes"))
-    } else {
-        (Vec::new(), Origin::Default)
-    };
-    let routes = settle_prefixes("vti.routes", routes, fallback, draft);
     let (device, mtu, addresses, routes) = (device?, mtu?, addresses?, routes?);
-    refuse_small_mtu(mtu, &mtu_span, addresses.iter().chain(&routes), findings);
-
-    let selectors = plain(selectors?);
-    let (kind, pairs, origin) = if selectors.is_empty() {
-        let pairs = everything(addresses.iter().chain(&routes));
-        (ConnectionKind::RouteBased, pairs, Origin::Default)
-    } else {
+    let inside = addresses.iter().chain(&routes);
+    refuse_small_mtu(mtu, &mtu_place, inside.clone(), draft.findings);
+    let given = plain(selectors?);
+    let (kind, pairs, origin) = if given.is_empty() {
         (
-            ConnectionKind::PolicyBased,
-            selectors,
-            Origin::From("[[connection.selector]]"),
+            ConnectionKind::RouteBased,
+            everything(inside),
+            Origin::Default,
         )
+    } else {
+        let origin = Origin::From("[[connection.selector]]");
+        (ConnectionKind::PolicyBased, given, origin)
     };
-    let pairs = draft.settle("selectors", Field::Missing, (pairs, origin), |pairs| {
+    let selectors = draft.settle("selectors", Field::Missing, (pairs, origin), |pairs| {
         quoted_list(pairs)
     })?;
     Some(Traffic {
         kind,
-        selectors: pairs,
+        selectors,
         vti: VtiConfig {
             device,
             mtu,
@@ -116,6 +86,33 @@ pub(super) fn resolve(
             routes,
         },
     })
+}
+
+/// What is routed into the tunnel: as the file says, else the remote prefixes of the
+/// selectors. `None` for the selectors when one of them is wrong.
+fn routes(
+    vti: &RawVti,
+    selectors: Option<&[Spanned<SelectorPair>]>,
+    draft: &mut Draft<'_>,
+) -> Option<Vec<IpNet>> {
+    let routes = prefixes(&vti.routes, "routes", true, draft.findings);
+    let known = selectors.unwrap_or_default();
+    draft.outline.selectors = known.to_vec();
+    let remote_prefixes = distinct_remote_prefixes(known);
+    match &routes {
+        Field::Given(given) => {
+            refuse_stray_routes(given.get_ref(), known, draft.findings);
+            draft.outline.routes.clone_from(given.get_ref());
+        }
+        Field::Missing => draft.outline.routes.clone_from(&remote_prefixes),
+        Field::Invalid => {}
+    }
+    let fallback = if selectors.is_some_and(<[_]>::is_empty) {
+        (Vec::new(), Origin::Default)
+    } else {
+        (remote_prefixes, Origin::From("the remote prefixes"))
+    };
+    settle_prefixes("vti.routes", routes, fallback, draft)
 }
 
 fn plain<T>(values: Vec<Spanned<T>>) -> Vec<T> {
@@ -137,12 +134,10 @@ fn settle_prefixes(
 
 /// The interface's name; `vti-NAME` unless configured.
 fn device(
+    raw: &RawConnection,
     vti: &RawVti,
     name: Option<&str>,
     draft: &mut Draft<'_>,
-    findings: &mut Findings,
-    outline: &mut Outline,
-    raw: &RawConnection,
 ) -> Option<String> {
     let judge = |device: &String| match refuse_device(device) {
         None => Ok(device.clone()),
@@ -151,13 +146,13 @@ fn device(
             reason,
         }),
     };
-    let field = vti.device.understand(findings, judge);
+    let field = vti.device.understand(draft.findings, judge);
     let fallback = match (&field, name) {
         (Field::Missing, Some(name)) => {
             let device = format!("vti-{name}");
             match judge(&device) {
                 Ok(device) => {
-                    outline.device =
+                    draft.outline.device =
                         Some(Spanned::new(raw.name.span_or(raw.span()), device.clone()));
                     device
                 }
@@ -167,7 +162,7 @@ fn device(
                         key: "device",
                         expected: "a name of at most 15 bytes; \"vti-\" and the connection's name is too long",
                     };
-                    findings.add(&vti_place(raw, vti), fault);
+                    draft.findings.add(&vti_place(raw, vti), fault);
                     return None;
                 }
             }
@@ -176,7 +171,7 @@ fn device(
         _ => String::new(),
     };
     if let Some(given) = field.given() {
-        outline.device = Some(given.clone());
+        draft.outline.device = Some(given.clone());
     }
     draft.settle(
         "vti.device",
@@ -195,16 +190,10 @@ fn vti_place(raw: &RawConnection, vti: &RawVti) -> std::ops::Range<usize> {
     }
 }
 
-fn mss(
-    vti: &RawVti,
-    mtu: Option<u16>,
-    profile: Profile,
-    draft: &mut Draft<'_>,
-    findings: &mut Findings,
-) -> Option<Mss> {
+fn mss(vti: &RawVti, mtu: Option<u16>, draft: &mut Draft<'_>) -> Option<Mss> {
     // When the MTU is wrong, the MSS is judged by itself.
     let limit = mtu.unwrap_or(u16::MAX).saturating_sub(MSS_OVERHEAD);
-    let field = vti.mss.understand(findings, |found| match found {
+    let field = vti.mss.understand(draft.findings, |found| match found {
         WordOrNumber::Word(word) => match word.as_str() {
             "auto" => Ok(Mss::Auto),
             "off" => Ok(Mss::Off),
@@ -233,7 +222,7 @@ fn mss(
             }
         }
     });
-    let (usual, origin) = from_profile(profile, |values| values.mss);
+    let (usual, origin) = draft.profile_value(|values| values.mss);
     // A profile's clamp was chosen for the profile's MTU.
     let fallback = match usual {
         Mss::Fixed(bytes) if bytes > limit => (Mss::Auto, Origin::From("the mtu")),
@@ -282,7 +271,7 @@ fn prefixes(
     }
 }
 
-fn prefix(text: &str, key: &str, truncated: bool) -> Result<IpNet, Fault> {
+pub(super) fn prefix(text: &str, key: &str, truncated: bool) -> Result<IpNet, Fault> {
     let Some(net) = parse_prefix(text) else {
         return Err(Fault::Malformed {
             key: key.to_owned(),
@@ -298,130 +287,6 @@ fn prefix(text: &str, key: &str, truncated: bool) -> Result<IpNet, Fault> {
         });
     }
     Ok(net)
-}
-
-/// The selectors of a policy-based connection, empty for a route-based one; `None` when one
-/// of them is wrong.
-fn selectors(
-    raw: &RawConnection,
-    profile: Profile,
-    findings: &mut Findings,
-) -> Option<Vec<Spanned<SelectorPair>>> {
-    let given: &[RawSelector] = match &raw.selector {
-        Field::Missing => &[],
-        Field::Invalid => return None,
-        Field::Given(given) => &given.get_ref().0,
-    };
-    let place = raw.profile.span_or(raw.span());
-    match (profile, given.first()) {
-        (Profile::AzurePolicyBased, None) => {
-            let profile = profile.name();
-            findings.add(&place, Fault::PolicyWithoutSelectors { profile });
-            return None;
-        }
-        (Profile::AzureRouteBased, Some(first)) => {
-            let profile = profile.name();
-            findings.add(first.span(), Fault::RouteBasedWithSelectors { profile });
-        }
-        _ => {}
-    }
-    let mut list: Vec<Spanned<SelectorPair>> = Vec::new();
-    let mut good = true;
-    for raw in given {
-        match selector(raw, findings) {
-            Some(pair) if list.iter().any(|known| *known.get_ref() == pair) => {
-                let fault = Fault::RepeatedValue {
-                    key: "selector".to_owned(),
-                    found: pair.to_string(),
-                };
-                findings.add(raw.span(), fault);
-                good = false;
-            }
-            Some(pair) => list.push(Spanned::new(raw.span().clone(), pair)),
-            None => good = false,
-        }
-    }
-    good.then_some(list)
-}
-
-fn selector(raw: &RawSelector, findings: &mut Findings) -> Option<SelectorPair> {
-    for (field, key) in [(&raw.local, "local"), (&raw.remote, "remote")] {
-        if field.is_missing() {
-            let fault = Fault::MissingKey {
-                section: "[[connection.selector]]",
-                key,
-                expected: "a prefix such as \"10.1.0.0/16\"",
-            };
-            findings.add(raw.span(), fault);
-        }
-    }
-    let local = raw
-        .local
-        .understand(findings, |text| prefix(text, "local", true));
-    let remote = raw
-        .remote
-        .understand(findings, |text| prefix(text, "remote", true));
-    let protocol = protocol(raw, findings);
-    let local_port = number(&raw.local_port, "local_port", 1..=65_535, findings);
-    let port = number(&raw.port, "port", 1..=65_535, findings);
-    let mut good = true;
-    if let Some(protocol) = protocol
-        && !has_ports(protocol)
-    {
-        for given in [local_port.given(), port.given()].into_iter().flatten() {
-            let given: &Spanned<u16> = given;
-            let port = i64::from(*given.get_ref());
-            findings.add(&given.span(), Fault::PortWithoutProtocol { port });
-            good = false;
-        }
-    }
-    let number = |field: &Field<u16>| match field {
-        Field::Missing => Some(0),
-        Field::Invalid => None,
-        Field::Given(given) => Some(*given.get_ref()),
-    };
-    let (local_port, port) = (number(&local_port), number(&port));
-    let (local, remote) = (local.given()?, remote.given()?);
-    let (mine, theirs) = (*local.get_ref(), *remote.get_ref());
-    if mine.network().is_ipv4() != theirs.network().is_ipv4() {
-        let fault = Fault::MixedFamilies {
-            what: "the selector",
-            local: mine.to_string(),
-            remote: theirs.to_string(),
-        };
-        findings.add(&remote.span(), fault);
-        return None;
-    }
-    let (protocol, local_port, port) = (protocol?, local_port?, port?);
-    good.then(|| SelectorPair {
-        local: TrafficSelector::new(mine, protocol, local_port),
-        remote: TrafficSelector::new(theirs, protocol, port),
-    })
-}
-
-/// The protocol number of a selector, 0 for any; `None` when it is wrong.
-fn protocol(raw: &RawSelector, findings: &mut Findings) -> Option<u8> {
-    let field = raw.protocol.understand(findings, |found| match found {
-        WordOrNumber::Word(word) => PROTOCOLS
-            .into_iter()
-            .find(|(name, _)| name == word)
-            .map(|(_, number)| number)
-            .ok_or_else(|| Fault::NotOneOf {
-                key: "protocol".to_owned(),
-                found: word.clone(),
-                allowed: PROTOCOLS.iter().map(|(name, _)| *name).collect(),
-            }),
-        WordOrNumber::Number(number) => u8::try_from(*number).map_err(|_| Fault::OutOfRange {
-            key: "protocol".to_owned(),
-            found: number.to_string(),
-            expected: "0 to 255".to_owned(),
-        }),
-    });
-    match field {
-        Field::Missing => Some(0),
-        Field::Invalid => None,
-        Field::Given(given) => Some(given.into_inner()),
-    }
 }
 
 /// The remote prefixes of `selectors`, each once, where it first stands.

@@ -5,76 +5,42 @@ use proptest::prelude::*;
 use super::machine::load;
 use crate::config::Severity;
 
+const KEYS: &str = "name local remote psk_file psk profile start mode allow_weak phase1 selector vti lifetime \
+    proposals lifetime_kilobytes mtu mss routes addresses device metric replay_window protocol port workers \
+    log dpd delay rekey_margin rekey_jitter grace remote_id ünbekannt";
+
+const HEADERS: &str = "[gateway] [[connection]] [connection.phase1] [connection.phase2] [connection.dpd] \
+    [connection.retransmit] [connection.vti] [[connection.selector]] [connection] [[gateway]] [ünbekannt] [";
+
+const VALUES: [&str; 9] = [
+    "\"8h\"",
+    "\"203.0.113.1\"",
+    "\"any\"",
+    "\"good.psk\"",
+    "\"azure-policy-based\"",
+    "[\"10.0.0.0/8\", \"::/0\"]",
+    "[\"aes256gcm16\", \"aes256-sha256-modp2048\"]",
+    "[[{}]]",
+    "{ a = 1 }",
+];
+
+fn words(list: &'static str) -> impl Strategy<Value = &'static str> {
+    prop::sample::select(list.split_whitespace().collect::<Vec<_>>())
+}
+
 /// A text that is nearly a configuration: lines that mean something, shuffled and broken.
 fn nearly_a_config() -> impl Strategy<Value = String> {
-    let key = prop::sample::select(vec![
-        "name",
-        "local",
-        "remote",
-        "psk_file",
-        "psk",
-        "profile",
-        "start",
-        "mode",
-        "allow_weak",
-        "phase1",
-        "selector",
-        "vti",
-        "lifetime",
-        "proposals",
-        "lifetime_kilobytes",
-        "mtu",
-        "mss",
-        "routes",
-        "addresses",
-        "device",
-        "metric",
-        "replay_window",
-        "protocol",
-        "port",
-        "workers",
-        "log",
-        "dpd",
-        "delay",
-        "rekey_margin",
-        "rekey_jitter",
-        "grace",
-        "remote_id",
-        "ünbekannt",
-    ]);
     let value = prop_oneof![
-        Just("\"8h\"".to_owned()),
-        Just("\"203.0.113.1\"".to_owned()),
-        Just("\"any\"".to_owned()),
-        Just("\"good.psk\"".to_owned()),
-        Just("\"azure-policy-based\"".to_owned()),
-        Just("[\"10.0.0.0/8\", \"::/0\"]".to_owned()),
-        Just("[\"aes256gcm16\", \"aes256-sha256-modp2048\"]".to_owned()),
-        Just("[[{}]]".to_owned()),
-        Just("{ a = 1 }".to_owned()),
-        any::<i64>().prop_map(|number| number.to_string()),
-        any::<f64>().prop_map(|number| format!("{number:?}")),
-        any::<bool>().prop_map(|truth| truth.to_string()),
-        "\\PC{0,40}".prop_map(|text| format!("{text:?}")),
-        "\\PC{0,20}",
+        5 => prop::sample::select(VALUES.to_vec()).prop_map(str::to_owned),
+        1 => any::<i64>().prop_map(|number| number.to_string()),
+        1 => any::<f64>().prop_map(|number| format!("{number:?}")),
+        1 => any::<bool>().prop_map(|truth| truth.to_string()),
+        1 => "\\PC{0,40}".prop_map(|text| format!("{text:?}")),
+        1 => "\\PC{0,20}",
     ];
-    let header = prop::sample::select(vec![
-        "[gateway]",
-        "[[connection]]",
-        "[connection.phase1]",
-        "[connection.phase2]",
-        "[connection.dpd]",
-        "[connection.retransmit]",
-        "[connection.vti]",
-        "[[connection.selector]]",
-        "[connection]",
-        "[[gateway]]",
-        "[ünbekannt]",
-        "[",
-    ]);
     let line = prop_oneof![
-        1 => header.prop_map(str::to_owned),
-        4 => (key, value).prop_map(|(key, value)| format!("{key} = {value}")),
+        1 => words(HEADERS).prop_map(str::to_owned),
+        4 => (words(KEYS), value).prop_map(|(key, value)| format!("{key} = {value}")),
     ];
     prop::collection::vec(line, 0..30).prop_map(|lines| lines.join("\n"))
 }

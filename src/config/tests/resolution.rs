@@ -91,8 +91,8 @@ fn five_lines_are_enough() {
     assert!(azure.vti.routes.is_empty() && azure.vti.addresses.is_empty());
 }
 
-#[test]
-fn every_value_can_be_overridden() {
+/// A file that leaves nothing to a default.
+fn everything_said() -> ResolvedConfig {
     let text = format!(
         "[gateway]\nname = \"gw-a\"\nworkers = 2\npin_workers = false\nbusy_poll = \"50us\"\n\
          firewall_mark = 0x42\ncontrol_socket = \"/tmp/v.sock\"\nlog = \"info,ikev1=debug\"\n{MINIMAL}\
@@ -108,7 +108,12 @@ fn every_value_can_be_overridden() {
          ceiling = \"8s\"\ntries = 4\n[connection.vti]\ndevice = \"tun9\"\nmtu = 1300\nmss = \"off\"\n\
          metric = 7\naddresses = [\"169.254.21.2/30\"]\nroutes = [\"10.20.0.0/16\", \"2001:db8::/32\"]\n"
     );
-    let config = config(&text);
+    config(&text)
+}
+
+#[test]
+fn every_value_can_be_overridden() {
+    let config = everything_said();
     let gateway = &config.gateway;
     assert_eq!(
         (gateway.name.as_str(), gateway.workers, gateway.pin_workers),
@@ -117,8 +122,19 @@ fn every_value_can_be_overridden() {
     assert_eq!(gateway.busy_poll, Duration::from_micros(50));
     assert_eq!(gateway.firewall_mark, Some(0x42));
     assert_eq!(gateway.log, "info,ikev1=debug");
+    // Nothing was left to the profile.
+    for setting in &config.explanations[0].settings {
+        let derived = setting.key == "selectors";
+        assert!(
+            derived || matches!(setting.origin, Origin::Line(_)),
+            "{setting:?}"
+        );
+    }
+}
 
-    let azure = &config.connections[0];
+#[test]
+fn every_value_of_a_connection_can_be_overridden() {
+    let azure = &everything_said().connections[0];
     let ike = &azure.ike;
     assert_eq!(ike.local_id, Identity::Fqdn("gw.example.org".to_owned()));
     assert_eq!(ike.remote_id, Identity::Any);
@@ -158,14 +174,6 @@ fn every_value_can_be_overridden() {
         (1300, Mss::Off, 7)
     );
     assert_eq!(texts(&azure.vti.addresses), ["169.254.21.2/30"]);
-    // Nothing was left to the profile.
-    for setting in &config.explanations[0].settings {
-        let derived = setting.key == "selectors";
-        assert!(
-            derived || matches!(setting.origin, Origin::Line(_)),
-            "{setting:?}"
-        );
-    }
 }
 
 #[test]
