@@ -81,14 +81,14 @@ impl Daemon {
         life.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             self.gateway.settle(Instant::now());
-            let deadline = self.gateway.negotiator.poll_timeout();
+            let deadline = self.deadline();
             let wake = tokio::select! {
                 biased;
                 _ = signals.terminate.recv() => Wake::Stop("SIGTERM"),
                 _ = signals.interrupt.recv() => Wake::Stop("SIGINT"),
                 _ = signals.hangup.recv() => Wake::Reload,
                 Some(call) = self.calls.recv() => Wake::Call(call),
-                () = timer(deadline.map(|(at, _)| at)) => Wake::Timer(deadline.map(|(_, name)| name)),
+                () = timer(deadline.map(|(at, _)| at)) => Wake::Timer(deadline.and_then(|(_, name)| name)),
                 () = self.wake.notified() => Wake::Workers,
                 _ = life.tick() => Wake::Life,
                 Some(datagram) = self.ike_inbox.recv() => Wake::Datagram(datagram),
@@ -100,7 +100,9 @@ impl Daemon {
                 Wake::Workers => {}
                 Wake::Timer(name) => {
                     trace!(?name, "timer");
-                    self.gateway.negotiator.handle_timeout(now);
+                    let gateway = &mut self.gateway;
+                    gateway.holds.release_overdue(now, &gateway.data_plane);
+                    gateway.negotiator.handle_timeout(now);
                 }
                 Wake::Life => {
                     self.gateway.report_life(now);
@@ -116,6 +118,18 @@ impl Daemon {
                 }
             }
         }
+    }
+
+    /// The next instant at which something is due: by the negotiator, with the timer's name,
+    /// or the end of a hold.
+    fn deadline(&self) -> Option<(Instant, Option<TimerName>)> {
+        let negotiator = self.gateway.negotiator.poll_timeout();
+        let hold = self.gateway.holds.deadline();
+        negotiator
+            .map(|(at, name)| (at, Some(name)))
+            .into_iter()
+            .chain(hold.map(|at| (at, None)))
+            .min_by_key(|(at, _)| *at)
     }
 
     async fn answer(&mut self, now: Instant, call: Call) {

@@ -36,6 +36,7 @@ pub(super) struct Gateway {
     /// Opened packets at the last look, to tell the negotiator which peers are alive.
     opened: HashMap<ConnectionId, u64>,
     pub(super) history: super::history::History,
+    pub(super) holds: super::hold::Holds,
     pub(super) unsent: u64,
 }
 
@@ -73,6 +74,7 @@ impl Gateway {
             pair_names: HashMap::new(),
             opened: HashMap::new(),
             history: super::history::History::default(),
+            holds: super::hold::Holds::default(),
             unsent: 0,
         }
     }
@@ -209,10 +211,12 @@ impl Gateway {
                 info!(connection = self.name(connection), %remote, "peer has moved");
                 self.sad.update_peer(connection, remote);
             }
-            // Nobody to replicate to, no queue to hold packets in, no ping target.
-            Event::StateChanged { .. }
-            | Event::HoldTraffic { .. }
-            | Event::ProbeThroughTunnel { .. } => {}
+            Event::HoldTraffic {
+                connection,
+                at_most,
+            } => self.holds.hold(connection, now, at_most, &self.data_plane),
+            // Nobody to replicate to, no ping target.
+            Event::StateChanged { .. } | Event::ProbeThroughTunnel { .. } => {}
         }
     }
 
@@ -253,7 +257,9 @@ impl Gateway {
     }
 
     fn switch_outbound(&mut self, now: Instant, id: ConnectionId, inbound: Spi, outbound: Spi) {
-        if let Err(error) = self.sad.switch_outbound(id, outbound) {
+        let switched = self.sad.switch_outbound(id, outbound);
+        self.holds.release(id, &self.data_plane);
+        if let Err(error) = switched {
             error!(connection = self.name(id), %outbound, %error, "outbound traffic cannot move to the new ESP SA");
             self.negotiator
                 .handle_command(now, Command::HardLimit { inbound });

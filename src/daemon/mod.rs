@@ -14,6 +14,7 @@ mod clock;
 mod event_loop;
 mod gateway;
 mod history;
+mod hold;
 mod ike_socket;
 mod keylog;
 mod reload;

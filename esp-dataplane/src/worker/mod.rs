@@ -254,6 +254,32 @@ impl DataPlane {
         Ok(())
     }
 
+    /// Leaves the outbound packets of a tunnel where they are, in the kernel's queue of its
+    /// device, until [`DataPlane::release_tunnel`]: the queue's length bounds them, and what
+    /// it drops the kernel counts.
+    ///
+    /// # Errors
+    /// [`DataPlaneError::NoSuchTunnel`], [`DataPlaneError::WorkerGone`].
+    pub fn hold_tunnel(&self, connection: ConnectionId) -> Result<(), DataPlaneError> {
+        self.set_held(connection, true)
+    }
+
+    /// Sends what was held, in order, and whatever follows. Nothing held is no error.
+    ///
+    /// # Errors
+    /// [`DataPlaneError::NoSuchTunnel`], [`DataPlaneError::WorkerGone`].
+    pub fn release_tunnel(&self, connection: ConnectionId) -> Result<(), DataPlaneError> {
+        self.set_held(connection, false)
+    }
+
+    fn set_held(&self, connection: ConnectionId, held: bool) -> Result<(), DataPlaneError> {
+        let known = self.known();
+        if !known.tunnels.contains(&connection) {
+            return Err(DataPlaneError::NoSuchTunnel);
+        }
+        self.all(|_, done| Some(Command::HoldTunnel(connection, held, done)))
+    }
+
     /// Sends from and receives on a local address: UDP on the NAT-T port, and protocol 50. The
     /// sockets belong to the network namespace of the calling thread, and the address need not
     /// be on this machine yet. A second call for the same address changes nothing.

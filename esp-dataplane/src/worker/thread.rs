@@ -37,6 +37,8 @@ pub(super) struct Setup {
 pub(super) enum Command {
     AddTunnel(Box<Tunnel>, Sender<()>),
     RemoveTunnel(ConnectionId, Sender<()>),
+    /// Leave a tunnel's packets in the kernel's queue, or read them again.
+    HoldTunnel(ConnectionId, bool, Sender<()>),
     AddListener(Box<Listener>, Sender<()>),
     RemoveListener(IpAddr, Sender<()>),
     Stop,
@@ -265,6 +267,10 @@ impl Worker {
                     self.core.homes.remove(&connection);
                     done
                 }
+                Ok(Command::HoldTunnel(connection, held, done)) => {
+                    self.hold_tunnel(connection, held);
+                    done
+                }
                 Ok(Command::AddListener(listener, done)) => {
                     self.add_listener(*listener);
                     done
@@ -291,6 +297,24 @@ impl Worker {
         self.core.homes.insert(tunnel.connection, index);
         if let Some(place) = self.tunnels.get_mut(index) {
             *place = Some(tunnel);
+        }
+    }
+
+    fn hold_tunnel(&self, connection: ConnectionId, held: bool) {
+        let Some(&index) = self.core.homes.get(&connection) else {
+            return;
+        };
+        let Some(Some(tunnel)) = self.tunnels.get(index) else {
+            return;
+        };
+        let interest = if held {
+            epoll::EventFlags::empty()
+        } else {
+            epoll::EventFlags::IN
+        };
+        let token = Source::Tunnel(index).token();
+        if let Err(error) = epoll::modify(&self.epoll, &tunnel.queue, token, interest) {
+            tracing::error!(%error, held, "cannot hold or release a tunnel device");
         }
     }
 
