@@ -13,6 +13,8 @@ use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use esp_dataplane::DropReason;
+use esp_dataplane::iv::{Epoch, Member};
+use esp_dataplane::sa::{Activation, Resume};
 use esp_dataplane::worker::{DataPlaneConfig, NatTSendError, OffloadPolicy};
 use gateways::{CONNECTION, Gateway, Scene, WAN_A, WAN_B, eventually, gateways};
 use ipsec_types::Encapsulation;
@@ -227,6 +229,41 @@ fn bulk_tcp_needs_few_system_calls() {
         counters.tun_reads + counters.tun_writes + counters.send_calls + counters.receive_calls;
     assert!(calls * 3 < packets, "{calls} calls for {packets} packets");
     assert_eq!(counters.uncut_trains, 0);
+}
+
+/// The SA is gone and coming back: what hosts send meanwhile arrives afterwards, in order.
+#[test]
+fn held_packets_wait_for_the_sa_and_arrive_in_order() {
+    let Some((a, b)) = gateways("hold", &Scene::default()) else {
+        return;
+    };
+    tcp_both_ways(&a, &b, "10.9.0.2:5000", 1 << 20);
+    let before = a.drops(DropReason::NoSa);
+    a.plane.hold_tunnel(CONNECTION).unwrap();
+    let state = a.sad.export();
+    a.sad.remove_connection(CONNECTION);
+    let receiver = b.space.run(|| UdpSocket::bind("10.9.0.2:6000").unwrap());
+    receiver.set_read_timeout(Some(PATIENCE)).unwrap();
+    let sender = a.space.run(|| UdpSocket::bind("10.9.0.1:0").unwrap());
+    for number in 0_u8..100 {
+        sender.send_to(&[number], "10.9.0.2:6000").unwrap();
+    }
+    let activation = Activation {
+        member: Member::A,
+        above: Epoch::FIRST,
+        resume: Resume::Exact,
+        ceiling: None,
+    };
+    a.sad.import(state, activation).unwrap();
+    assert_eq!(a.drops(DropReason::NoSa), before, "nothing was read");
+    a.plane.release_tunnel(CONNECTION).unwrap();
+    let mut buffer = [0; 8];
+    for number in 0_u8..100 {
+        let (length, _) = receiver.recv_from(&mut buffer).unwrap();
+        assert_eq!(buffer[..length], [number]);
+    }
+    a.plane.remove_tunnel(CONNECTION).unwrap();
+    assert!(a.plane.hold_tunnel(CONNECTION).is_err());
 }
 
 #[test]
