@@ -105,7 +105,8 @@ fn sealing_and_opening_never_allocates() {
 /// 1,000 tunnels, both directions, with the default replay window.
 #[test]
 fn a_thousand_pairs_fit_into_a_fraction_of_64_mib() {
-    for suite in EspSuite::ALL {
+    // One of each shape; the others differ by a few bytes.
+    for suite in [common::GCM256, common::CBC256] {
         let plane = Plane::new();
         let before = HELD.with(Cell::get);
         for i in 0..1000_u32 {
