@@ -16,7 +16,7 @@ use std::sync::{Mutex, PoisonError};
 use futures_util::TryStreamExt;
 use ipnet::IpNet;
 use rtnetlink::packet_route::AddressFamily;
-use rtnetlink::packet_route::link::LinkAttribute;
+use rtnetlink::packet_route::link::{AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute};
 use rtnetlink::packet_route::route::{
     RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType, RouteVia,
 };
@@ -148,6 +148,7 @@ impl Netlink {
     /// # Errors
     /// [`NetError`].
     pub async fn configure_link(&self, device: u32, link: LinkSettings) -> Result<(), NetError> {
+        self.keep_link_quiet(device).await;
         let mut message = LinkUnspec::new_with_index(device).mtu(link.mtu);
         if let Some(len) = link.tx_queue_len {
             message = message.append_extra_attribute(LinkAttribute::TxQueueLen(len));
@@ -163,6 +164,21 @@ impl Netlink {
             .execute()
             .await
             .map_err(refused(format!("set up device {device}")))
+    }
+
+    /// Keeps the kernel from giving the device an IPv6 link-local address: its neighbour
+    /// discovery and multicast reports would only be refused by the selectors and counted.
+    async fn keep_link_quiet(&self, device: u32) {
+        let quiet = AfSpecInet6::AddrGenMode(In6AddrGenMode::None);
+        let message = LinkUnspec::new_with_index(device)
+            .append_extra_attribute(LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(
+                vec![quiet],
+            )]))
+            .build();
+        if let Err(error) = self.handle.link().set(message).execute().await {
+            // A kernel without IPv6 has nothing to say either.
+            tracing::debug!(device, %error, "IPv6 link-local addresses cannot be turned off");
+        }
     }
 
     /// Adds an address to a device; one that is there already is fine.
