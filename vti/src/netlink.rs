@@ -9,6 +9,9 @@
 //! by firewall mark needs the filters' co-operation (`src_valid_mark`) and fails silently
 //! without. [`Netlink::pin_peer`] may be called again at any time and follows the underlay.
 
+mod message;
+mod pin;
+
 use core::net::IpAddr;
 use std::io;
 use std::sync::{Mutex, PoisonError};
@@ -17,10 +20,8 @@ use futures_util::TryStreamExt;
 use ipnet::IpNet;
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::link::{AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute};
-use rtnetlink::packet_route::route::{
-    RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType, RouteVia,
-};
-use rtnetlink::{Handle, LinkUnspec, RouteMessageBuilder};
+use rtnetlink::packet_route::route::{RouteMessage, RouteProtocol};
+use rtnetlink::{Handle, LinkUnspec};
 
 /// Marks our routes: an unassigned number of the kernel's route protocol space.
 pub const ROUTE_PROTOCOL: u8 = 86;
@@ -278,120 +279,6 @@ impl Netlink {
         Ok(swept)
     }
 
-    /// The way that packets to `destination` take now, policy rules included. `None` when
-    /// there is none.
-    ///
-    /// # Errors
-    /// [`NetError`].
-    pub async fn lookup(&self, destination: IpAddr) -> Result<Option<NextHop>, NetError> {
-        let message = builder(IpNet::from(destination), 0).build();
-        let mut answers = Box::pin(self.handle.route().get(message).execute());
-        match answers.try_next().await {
-            Ok(answer) => Ok(answer.as_ref().and_then(next_hop)),
-            Err(rtnetlink::Error::NetlinkError(message))
-                if matches!(
-                    message.to_io().raw_os_error(),
-                    Some(libc::ENETUNREACH | libc::EHOSTUNREACH)
-                ) =>
-            {
-                Ok(None)
-            }
-            Err(error) => Err(refused(format!("look up the way to {destination}"))(error)),
-        }
-    }
-
-    /// Keeps `peer` outside of our tunnels: adds, or corrects, a host route through the way it
-    /// has without `our_devices`. Call it before tunnel routes that cover the peer, and again
-    /// whenever the underlay may have changed. `None` when the peer cannot be reached at all
-    /// or stands on this very machine; there is nothing to pin then.
-    ///
-    /// # Errors
-    /// [`NetError`].
-    pub async fn pin_peer(
-        &self,
-        peer: IpAddr,
-        our_devices: &[u32],
-    ) -> Result<Option<Pin>, NetError> {
-        let pinned = self.made().into_iter().find_map(|made| match made {
-            Made::Pin(pin) if pin.peer == peer => Some(pin),
-            _ => None,
-        });
-        // The kernel's own answer honours policy rules, but with our pin or our tunnel in
-        // place it would only repeat ourselves.
-        let direct = match pinned {
-            Some(_) => None,
-            None => self
-                .lookup(peer)
-                .await?
-                .filter(|hop| !our_devices.contains(&hop.device)),
-        };
-        let via = match direct {
-            Some(hop) => Some(hop),
-            None => self.underlay(peer, our_devices).await?,
-        };
-        let Some(pin) = via.map(|via| Pin { peer, via }) else {
-            return Ok(None);
-        };
-        if pinned == Some(pin) {
-            return Ok(pinned);
-        }
-        if let Some(stale) = pinned {
-            self.remove(Made::Pin(stale)).await?;
-        }
-        self.handle
-            .route()
-            .add(pin.message())
-            .replace()
-            .execute()
-            .await
-            .map_err(refused(format!("pin a host route to peer {peer}")))?;
-        self.remember(Made::Pin(pin));
-        Ok(Some(pin))
-    }
-
-    /// Removes the host route to `peer`, if there is one.
-    ///
-    /// # Errors
-    /// [`NetError`].
-    pub async fn unpin_peer(&self, peer: IpAddr) -> Result<(), NetError> {
-        for made in self.made() {
-            if matches!(made, Made::Pin(pin) if pin.peer == peer) {
-                self.remove(made).await?;
-            }
-        }
-        Ok(())
-    }
-
-    /// The best way to `peer` in the main table among routes that are not ours.
-    async fn underlay(
-        &self,
-        peer: IpAddr,
-        our_devices: &[u32],
-    ) -> Result<Option<NextHop>, NetError> {
-        let mut best: Option<((u8, core::cmp::Reverse<u32>), NextHop)> = None;
-        for message in self.dump(peer.is_ipv6()).await? {
-            let ours = message.header.protocol == RouteProtocol::Other(ROUTE_PROTOCOL);
-            let unicast = message.header.kind == RouteType::Unicast;
-            if ours || !unicast || table_of(&message) != MAIN_TABLE {
-                continue;
-            }
-            let covers = destination_of(&message).is_some_and(|prefix| prefix.contains(&peer));
-            let Some(hop) = next_hop(&message).filter(|_| covers) else {
-                continue;
-            };
-            let metric = priority_of(&message);
-            let rank = (
-                message.header.destination_prefix_length,
-                core::cmp::Reverse(metric),
-            );
-            let better = best.as_ref().is_none_or(|(other, _)| rank > *other);
-            if better && !our_devices.contains(&hop.device) {
-                best = Some((rank, hop));
-            }
-        }
-        Ok(best.map(|(_, hop)| hop))
-    }
-
     async fn dump(&self, ipv6: bool) -> Result<Vec<RouteMessage>, NetError> {
         let mut message = RouteMessage::default();
         message.header.address_family = if ipv6 {
@@ -481,127 +368,6 @@ fn is_gone(error: &NetError) -> bool {
     [libc::ESRCH, libc::ENODEV, libc::EADDRNOTAVAIL, libc::ENOENT]
         .iter()
         .any(|errno| is_errno(error, *errno))
-}
-
-impl Route {
-    fn message(&self) -> RouteMessage {
-        let mut builder = builder(self.prefix, self.metric)
-            .output_interface(self.device)
-            .table_id(self.table);
-        if self.prefix.addr().is_ipv4() {
-            builder = builder.scope(RouteScope::Link);
-        }
-        builder.build()
-    }
-}
-
-impl Pin {
-    fn message(&self) -> RouteMessage {
-        let builder = builder(IpNet::from(self.peer), 0).output_interface(self.via.device);
-        let mut message = match self.via.gateway {
-            None if self.peer.is_ipv4() => builder.scope(RouteScope::Link).build(),
-            _ => builder.build(),
-        };
-        if let Some(gateway) = self.via.gateway {
-            message.attributes.push(match (self.peer, gateway) {
-                (IpAddr::V4(_), IpAddr::V6(via)) => RouteAttribute::Via(RouteVia::Inet6(via)),
-                _ => RouteAttribute::Gateway(gateway.into()),
-            });
-        }
-        message
-    }
-}
-
-/// A route message to `prefix` with our protocol number. Metric 0 is left out: for IPv6 the
-/// kernel then takes its default.
-fn builder(prefix: IpNet, metric: u32) -> RouteMessageBuilder<IpAddr> {
-    let mut builder =
-        RouteMessageBuilder::<IpAddr>::new().protocol(RouteProtocol::Other(ROUTE_PROTOCOL));
-    let message = builder.get_mut();
-    message.header.address_family = match prefix {
-        IpNet::V4(_) => AddressFamily::Inet,
-        IpNet::V6(_) => AddressFamily::Inet6,
-    };
-    message.header.destination_prefix_length = prefix.prefix_len();
-    message
-        .attributes
-        .push(RouteAttribute::Destination(prefix.network().into()));
-    if metric == 0 {
-        builder
-    } else {
-        builder.priority(metric)
-    }
-}
-
-fn next_hop(message: &RouteMessage) -> Option<NextHop> {
-    if !matches!(message.header.kind, RouteType::Unicast) {
-        return None;
-    }
-    let device = message
-        .attributes
-        .iter()
-        .find_map(|attribute| match attribute {
-            RouteAttribute::Oif(index) => Some(*index),
-            RouteAttribute::MultiPath(hops) => hops.first().map(|hop| hop.interface_index),
-            _ => None,
-        })?;
-    let gateway = |attribute: &RouteAttribute| match attribute {
-        RouteAttribute::Gateway(RouteAddress::Inet(address)) => Some(IpAddr::V4(*address)),
-        RouteAttribute::Gateway(RouteAddress::Inet6(address))
-        | RouteAttribute::Via(RouteVia::Inet6(address)) => Some(IpAddr::V6(*address)),
-        RouteAttribute::Via(RouteVia::Inet(address)) => Some(IpAddr::V4(*address)),
-        _ => None,
-    };
-    let gateway = message
-        .attributes
-        .iter()
-        .find_map(|attribute| match attribute {
-            RouteAttribute::MultiPath(hops) => hops
-                .first()
-                .and_then(|hop| hop.attributes.iter().find_map(gateway)),
-            other => gateway(other),
-        });
-    Some(NextHop { device, gateway })
-}
-
-fn table_of(message: &RouteMessage) -> u32 {
-    message
-        .attributes
-        .iter()
-        .find_map(|attribute| match attribute {
-            RouteAttribute::Table(table) => Some(*table),
-            _ => None,
-        })
-        .unwrap_or_else(|| u32::from(message.header.table))
-}
-
-fn priority_of(message: &RouteMessage) -> u32 {
-    message
-        .attributes
-        .iter()
-        .find_map(|attribute| match attribute {
-            RouteAttribute::Priority(metric) => Some(*metric),
-            _ => None,
-        })
-        .unwrap_or(0)
-}
-
-fn destination_of(message: &RouteMessage) -> Option<IpNet> {
-    let unspecified = match message.header.address_family {
-        AddressFamily::Inet => IpAddr::from([0; 4]),
-        AddressFamily::Inet6 => IpAddr::from([0; 16]),
-        _ => return None,
-    };
-    let address = message
-        .attributes
-        .iter()
-        .find_map(|attribute| match attribute {
-            RouteAttribute::Destination(RouteAddress::Inet(address)) => Some(IpAddr::V4(*address)),
-            RouteAttribute::Destination(RouteAddress::Inet6(address)) => Some(IpAddr::V6(*address)),
-            _ => None,
-        })
-        .unwrap_or(unspecified);
-    IpNet::new(address, message.header.destination_prefix_length).ok()
 }
 
 #[cfg(test)]
