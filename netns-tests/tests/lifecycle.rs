@@ -159,16 +159,18 @@ fn the_peer_rekeys_without_loss() {
             Ok(status.in_use().all(|sa| sa.spi_in != spi).then_some(()))
         })?;
         pair.theirs.reauthenticate("site")?;
-        wait_for("a new IKE SA alone", FIRST_PACKET, || {
+        let is_old = |sa: &vipsec::IkeSa| sa.initiator_cookie == old.ike_sas[0].initiator_cookie;
+        wait_for("a new IKE SA", FIRST_PACKET, || {
             let status = pair.ours.connection("site")?;
-            let new = status
-                .ike_sas
-                .iter()
-                .all(|sa| sa.initiator_cookie != old.ike_sas[0].initiator_cookie);
-            Ok((new && status.ike_sas.len() == 1).then_some(()))
+            Ok(status.ike_sas.iter().any(|sa| !is_old(sa)).then_some(()))
         })?;
         let report = out.finish()?;
         assert_eq!((report.lost(), report.duplicates), (0, 0), "{report:?}");
+        wait_for("the old IKE SA to go", Duration::from_secs(40), || {
+            let status = pair.ours.connection("site")?;
+            let alone = status.ike_sas.len() == 1 && !status.ike_sas.iter().any(is_old);
+            Ok(alone.then_some(()))
+        })?;
         pair.expect_traffic()?;
         assert_eq!(pair.ours.connection("site")?.in_use().count(), 1);
         Ok(())

@@ -77,7 +77,7 @@ impl Ping {
         // Left to itself, ping forbids fragments and learns the path's MTU by losing the first.
         let df = if self.do_not_fragment { "do" } else { "dont" };
         let words = format!(
-            "ping -n -q -W 1 -i {} -c {} -s {} -M {df} {}",
+            "ping -n -q -W 3 -i {} -c {} -s {} -M {df} {}",
             self.interval.as_secs_f32(),
             self.count,
             self.size,

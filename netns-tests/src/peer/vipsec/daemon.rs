@@ -238,3 +238,15 @@ impl Vipsec {
         Output::of(command, words)
     }
 }
+
+impl Drop for Vipsec {
+    /// Leaves its last words beside the log, for the case that the scenario fails.
+    fn drop(&mut self) {
+        if self.process.must_run().is_ok()
+            && let Ok(answer) = self.attempt("status")
+        {
+            // A failing disk would show in the scenario itself.
+            let _unsaid = self.host.write("last-status.log", &answer.text());
+        }
+    }
+}
