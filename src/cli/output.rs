@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use crate::config::ConfigErrors;
-use crate::control::{ClientError, Refusal};
+use crate::control::{ClientError, Refusal, RefusalKind};
 use crate::palette::{Palette, Tone};
 
 /// Why a command did not do what it should.
@@ -46,6 +46,7 @@ impl Failure {
     pub(super) fn code(&self) -> ExitCode {
         ExitCode::from(match self {
             Self::OutputClosed => 0,
+            Self::Refused(refusal) if refusal.kind == RefusalKind::Config => 3,
             Self::Wrong { .. } | Self::Refused(_) => 1,
             Self::Config(_) => 3,
             Self::Client(_) => 4,
@@ -62,6 +63,9 @@ impl Failure {
                 format!("the configuration has {count} {noun}")
             }
             Self::Client(error) => error.to_string(),
+            Self::Refused(refusal) if refusal.kind == RefusalKind::Config => {
+                "the daemon refused the configuration".to_owned()
+            }
             Self::Refused(refusal) => refusal.to_string(),
             Self::OutputClosed => String::new(),
         }
@@ -82,11 +86,13 @@ impl Failure {
         if matches!(self, Self::OutputClosed) {
             return String::new();
         }
-        let mut text = String::new();
-        if let Self::Config(errors) = self {
-            text += &errors.render(palette);
-            text += "\n\n";
-        }
+        let mut text = match self {
+            Self::Config(errors) => format!("{}\n\n", errors.render(palette)),
+            Self::Refused(refusal) if refusal.kind == RefusalKind::Config => {
+                format!("{refusal}\n\n")
+            }
+            _ => String::new(),
+        };
         text += &format!(
             "{}: {}\n",
             palette.paint(Tone::Bad, "vipsec"),
@@ -137,7 +143,6 @@ pub(super) fn print(text: &str) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::RefusalKind;
 
     #[test]
     fn a_complaint_says_what_to_do() {

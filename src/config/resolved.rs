@@ -18,7 +18,7 @@ use super::profile::Profile;
 pub struct ResolvedConfig {
     /// The daemon itself.
     pub gateway: Gateway,
-    /// The tunnels. The index is the [`ConnectionId`].
+    /// The tunnels, numbered by [`ConnectionId`] in the order of the file.
     pub connections: Vec<ResolvedConnection>,
     /// The partner gateway.
     pub pair: Option<PairConfig>,
