@@ -5,6 +5,7 @@ pub mod advert;
 pub mod channel;
 pub mod election;
 pub mod lease;
+pub mod node;
 pub mod replication;
 mod secret;
 pub mod takeover;

@@ -13,6 +13,9 @@ impl Election {
         self.state = cell.next;
         if !cell.next.may_speak() {
             // Before anything else: I6.
+            if let Some(until) = self.lease.ends_at() {
+                self.lapsed_at = Some(until.min(now));
+            }
             self.lease.close();
         }
         if matches!(

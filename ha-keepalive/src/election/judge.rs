@@ -287,6 +287,24 @@ impl Election {
         self.fire(now, Event::SwitchoverWanted, abilities);
     }
 
+    /// The partner said on the sync channel that nobody may claim an epoch up to `floor`.
+    pub fn handle_floor(&mut self, now: Duration, floor: Epoch) {
+        self.enter(now);
+        self.floor = self.floor.max(floor);
+    }
+
+    /// The operator wants this node to leave at once, loss or not. False when there is nobody
+    /// fit to leave to, or nothing to leave.
+    pub fn handle_resign(&mut self, now: Duration, abilities: Abilities) -> bool {
+        self.enter(now);
+        let heard = self.peer.filter(|_| self.peer_is_heard(now));
+        let can = self.state.holds_claim() && heard.is_some_and(|peer| peer.fit);
+        if can {
+            self.fire(now, Event::Unfit, abilities);
+        }
+        can && !self.state.holds_claim()
+    }
+
     /// [`Change::Drain`] is done: all records are written.
     pub fn handle_drained(&mut self, now: Duration, abilities: Abilities) {
         self.enter(now);

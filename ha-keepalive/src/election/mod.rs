@@ -228,6 +228,7 @@ pub struct Election {
     claim: Epoch,
     floor: Epoch,
     claims_alone: u64,
+    lapsed_at: Option<Duration>,
     peer: Option<Peer>,
     peer_dead: bool,
     track: Track,
@@ -261,6 +262,7 @@ impl Election {
             claim: Epoch::NONE,
             floor: Epoch::NONE,
             claims_alone: 0,
+            lapsed_at: None,
             peer: None,
             peer_dead: false,
             track: Track::new(config.hold_down),
@@ -316,7 +318,7 @@ impl Election {
 
     /// What every input does first: the deadlines that end a right must be seen before anything
     /// can be done with it, and a process that was stopped must know.
-    fn enter(&mut self, now: Duration) {
+    pub fn enter(&mut self, now: Duration) {
         let stopped = now.saturating_sub(self.last_input) > self.config.interval.get() * 2;
         self.last_input = self.last_input.max(now);
         if self.is_due(Timer::Lease, now) {
@@ -406,7 +408,8 @@ impl Election {
     pub fn advert_sent(&mut self, now: Duration, counter: u64) {
         self.sent = self.sent.max(counter);
         self.last_advert = now;
-        if self.state.may_speak() {
+        // A lease that has run out is not renewed but asked for (I6).
+        if self.state.may_speak() && !self.lease.has_run_out(now) {
             self.lease.renew(now);
         }
     }
@@ -496,6 +499,13 @@ impl Election {
     #[must_use]
     pub const fn history(&self) -> &History {
         &self.history
+    }
+
+    /// When this node could last have spoken: the end of the last lease, or of the state that
+    /// held it if that was earlier.
+    #[must_use]
+    pub const fn lapsed_at(&self) -> Option<Duration> {
+        self.lapsed_at
     }
 
     /// The configuration.

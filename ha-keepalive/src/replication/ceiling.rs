@@ -29,6 +29,8 @@ pub struct Ceiling {
     pub ceiling: u64,
     /// The last number sent when this was written. Exact after a planned hand-over.
     pub used: u64,
+    /// The last number of the SA's number space.
+    pub last: u64,
 }
 
 impl Ceiling {
@@ -40,8 +42,8 @@ impl Ceiling {
     /// # Errors
     /// The name of the SA is too long.
     pub fn record(self, sa: &[u8]) -> Result<Record, super::record::TooLarge> {
-        let mut out = Writer::with_capacity(16);
-        out.u64(self.ceiling).u64(self.used);
+        let mut out = Writer::with_capacity(24);
+        out.u64(self.ceiling).u64(self.used).u64(self.last);
         let key = Key::new(Kind::SequenceCeiling, sa)?;
         Record::new(key, Self::VERSION, SecretBytes::new(out.finish()))
     }
@@ -55,7 +57,12 @@ impl Ceiling {
         let mut reader = Reader::new(record.body.expose());
         let ceiling = reader.u64().ok()?;
         let used = reader.u64().ok()?;
-        reader.is_empty().then_some(Self { ceiling, used })
+        let last = reader.u64().ok()?;
+        reader.is_empty().then_some(Self {
+            ceiling,
+            used,
+            last,
+        })
     }
 }
 
@@ -154,16 +161,31 @@ impl Ledger {
 
     /// An SA that comes with the ceiling its former owner left: nothing above it may be sent
     /// while anybody still counts on it.
-    pub fn inherit(&mut self, now: Duration, name: &[u8], used: u64, last: u64, granted: u64) {
+    pub fn inherit(&mut self, now: Duration, name: &[u8], left: Ceiling) {
         let sa = Sa {
-            last,
-            used,
+            last: left.last,
+            used: left.used,
             reported: now,
             rate: 0,
-            granted,
+            granted: left.ceiling,
             asked: None,
         };
         self.sas.insert(name.to_vec(), sa);
+    }
+
+    /// The SA goes on above `used`: what lies between is given up.
+    pub fn jump(&mut self, name: &[u8], used: u64) {
+        if let Some(sa) = self.sas.get_mut(name) {
+            sa.used = sa.used.max(used);
+            sa.asked = None;
+        }
+    }
+
+    /// All SAs are gone.
+    pub fn clear(&mut self) {
+        self.sas.clear();
+        self.limits.clear();
+        self.running = Running::Free;
     }
 
     /// The SA is gone.
@@ -177,6 +199,7 @@ impl Ledger {
         Ceiling {
             ceiling: sa.used.saturating_add(block).min(sa.last),
             used: sa.used,
+            last: sa.last,
         }
     }
 
@@ -243,10 +266,15 @@ impl Ledger {
             return Vec::new();
         }
         self.running = Running::Binding;
-        self.sas
+        let asked = self
+            .sas
             .iter()
             .map(|(name, sa)| (name.clone(), self.ceiling_for(sa)))
-            .collect()
+            .collect();
+        if self.sas.is_empty() {
+            self.hold();
+        }
+        asked
     }
 
     /// The standby is gone before binding was complete.
@@ -260,10 +288,10 @@ impl Ledger {
         if self.running != Running::Binding {
             return;
         }
-        let all = self
-            .sas
-            .values()
-            .all(|sa| sa.asked.is_none() && sa.used < sa.granted);
+        // An SA at the end of its number space must be replaced anyway; it cannot hold this up.
+        let all = self.sas.values().all(|sa| {
+            sa.asked.is_none() && (sa.used < sa.granted || sa.granted >= sa.last)
+        });
         if all {
             self.hold();
         }
@@ -313,12 +341,13 @@ impl Ledger {
         })
     }
 
-    /// The ceiling in force and the last number reported of one SA.
+    /// The highest ceiling a standby may know of, and the last number reported, of one SA.
     #[must_use]
     pub fn standing(&self, name: &[u8]) -> Option<Ceiling> {
         self.sas.get(name).map(|sa| Ceiling {
-            ceiling: sa.granted,
+            ceiling: sa.asked.map_or(0, |(asked, _)| asked).max(sa.granted),
             used: sa.used,
+            last: sa.last,
         })
     }
 }

@@ -124,6 +124,11 @@ impl Edges {
         self.sas.remove(name);
     }
 
+    /// All SAs are gone.
+    pub fn clear(&mut self) {
+        self.sas.clear();
+    }
+
     /// Sequence numbers that could be replayed if the standby took over now, over all SAs; and
     /// the most that any one SA was ever exposed.
     #[must_use]

@@ -411,6 +411,12 @@ impl Journal {
         });
     }
 
+    /// True when changes wait to be sent.
+    #[must_use]
+    pub fn has_queued(&self) -> bool {
+        !self.queue.is_empty() || matches!(self.link, Link::Snapshot(_) | Link::Resume)
+    }
+
     /// Waits, bounded, until the standby has everything up to `position`: [`Journal::poll_commit`]
     /// tells the outcome.
     pub fn commit(&mut self, now: Duration, position: u64) {
@@ -510,6 +516,14 @@ impl Journal {
     #[must_use]
     pub fn value(&self, key: &Key) -> Option<&Record> {
         self.live.get(key).map(|entry| &entry.record)
+    }
+
+    /// Everything written so far, leaving the journal empty.
+    pub fn into_values(self, now: Duration) -> Vec<(Record, Duration)> {
+        self.live
+            .into_values()
+            .map(|entry| (entry.record, now.saturating_sub(entry.written)))
+            .collect()
     }
 
     /// Takes values over that were written `age` ago: a standby becomes active.

@@ -38,6 +38,9 @@ pub struct Replica {
     applied: u64,
     acked: Option<u64>,
     live: BTreeMap<Key, Held>,
+    /// Ceilings and edges that this node wrote itself while it was active: no replica of the
+    /// same SA goes below them.
+    own: BTreeMap<Key, Record>,
     /// A snapshot that has not ended yet; the replica before it stays until it has.
     staging: Option<(Epoch, BTreeMap<Key, Held>)>,
     complete: bool,
@@ -73,6 +76,7 @@ impl Replica {
             applied: 0,
             acked: None,
             live: BTreeMap::new(),
+            own: BTreeMap::new(),
             staging: None,
             complete: false,
             following: false,
@@ -186,24 +190,25 @@ impl Replica {
 
     /// Ceilings and replay edges only grow, whatever is sent (invariants I2 and I3).
     fn never_back(&mut self, record: Record) -> Record {
-        let Some(old) = self.live.get(&record.key) else {
+        let held = self.live.get(&record.key).map(|held| &held.record);
+        let Some(old) = held.or_else(|| self.own.get(&record.key)) else {
             return record;
         };
         let back = match record.key.kind() {
             Kind::SequenceCeiling => {
-                let back = Ceiling::of(&old.record) > Ceiling::of(&record);
+                let back = Ceiling::of(old) > Ceiling::of(&record);
                 self.counters.ceilings_back += u64::from(back);
                 back
             }
             Kind::ReplayEdge => {
-                let back = Edge::right_of(&old.record) > Edge::right_of(&record);
+                let back = Edge::right_of(old) > Edge::right_of(&record);
                 self.counters.edges_back += u64::from(back);
                 back
             }
             Kind::Config | Kind::Connection | Kind::IkeSa | Kind::EspSa | Kind::Clock => false,
         };
         match back {
-            true => old.record.clone(),
+            true => old.clone(),
             false => record,
         }
     }
@@ -229,6 +234,8 @@ impl Replica {
                 self.apply(now, key, Some(held));
             }
         }
+        // From here on the replica itself is what nothing goes below.
+        self.own.clear();
         self.stream = stream;
         self.applied = position;
         self.acked = None;
@@ -298,6 +305,36 @@ impl Replica {
         self.live
             .values()
             .map(move |held| (&held.record, now.saturating_sub(held.written)))
+    }
+
+    /// Takes the values out: a standby becomes active. The replica is empty and incomplete
+    /// afterwards.
+    pub fn take_values(&mut self, now: Duration) -> Vec<(Record, Duration)> {
+        self.disconnected();
+        self.complete = false;
+        self.stream = Epoch::NONE;
+        self.applied = 0;
+        self.changes.clear();
+        core::mem::take(&mut self.live)
+            .into_values()
+            .map(|held| (held.record, now.saturating_sub(held.written)))
+            .collect()
+    }
+
+    /// This node was active, and what it wrote is not a replica of anything: forgets all, but
+    /// for the ceilings and edges that no replica may go below.
+    pub fn begin_anew(&mut self, written: impl IntoIterator<Item = Record>) {
+        self.own = written
+            .into_iter()
+            .filter(|record| matches!(record.key.kind(), Kind::SequenceCeiling | Kind::ReplayEdge))
+            .map(|record| (record.key.clone(), record))
+            .collect();
+        self.disconnected();
+        self.complete = false;
+        self.stream = Epoch::NONE;
+        self.applied = 0;
+        self.live.clear();
+        self.changes.clear();
     }
 
     /// The value of one key.

@@ -321,10 +321,12 @@ fn i2_a_ceiling_never_comes_down_at_the_standby() {
     let high = Ceiling {
         ceiling: 1000,
         used: 10,
+        last: u64::from(u32::MAX),
     };
     let low = Ceiling {
         ceiling: 900,
         used: 20,
+        ..high
     };
     pair.journal.put(pair.now, high.record(b"sa").unwrap());
     pair.connect();

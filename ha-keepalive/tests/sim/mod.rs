@@ -1,0 +1,3 @@
+pub(crate) mod dice;
+pub(crate) mod gateway;
+pub(crate) mod world;
