@@ -26,14 +26,15 @@ struct Inner {
 }
 
 /// Kernel settings of every machine: it routes, it filters return paths loosely as systemd
-/// sets it, and IPv6 addresses are usable at once.
-const SETTINGS: [(&str, &str); 6] = [
+/// sets it, IPv6 addresses are usable at once, and root may open ICMP echo sockets.
+const SETTINGS: [(&str, &str); 7] = [
     ("ipv4/ip_forward", "1"),
     ("ipv4/conf/all/rp_filter", "2"),
     ("ipv4/conf/default/rp_filter", "2"),
     ("ipv6/conf/all/forwarding", "1"),
     ("ipv6/conf/all/accept_dad", "0"),
     ("ipv6/conf/default/accept_dad", "0"),
+    ("ipv4/ping_group_range", "0 0"),
 ];
 
 impl Host {
