@@ -71,7 +71,7 @@ impl PairNode {
     fn new_journal(&mut self, now: Duration, values: Vec<(Record, Duration)>) {
         let mut journal = Journal::new(self.epoch(), self.config.limits);
         journal.adopt(now, values);
-        if self.sync_up && self.peer_hello {
+        if self.sync_up && self.peer_session.is_some() {
             journal.standby_connected(now, Epoch::NONE, 0);
         }
         self.journal = Some(journal);

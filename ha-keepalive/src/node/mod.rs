@@ -142,6 +142,9 @@ pub enum Redial {
     /// It made no progress for the stall limit.
     #[error("the sync connection makes no progress")]
     Stalled,
+    /// The run at its other end is over; its kernel had no chance to say so.
+    #[error("the partner has restarted")]
+    OldRun,
     /// Both ends are configured as the same member.
     #[error("both nodes are configured as the same member")]
     SameMember,
@@ -183,7 +186,8 @@ pub struct PairNode {
     hot_until: Option<Duration>,
     starts: Vec<Start>,
     sync_up: bool,
-    peer_hello: bool,
+    /// The run at the other end of the sync connection.
+    peer_session: Option<SessionId>,
     said: VecDeque<Message>,
     run: Option<Run>,
     waiting: VecDeque<Change>,
@@ -229,7 +233,7 @@ impl PairNode {
             hot_until: None,
             starts: Vec::new(),
             sync_up: false,
-            peer_hello: false,
+            peer_session: None,
             said: VecDeque::new(),
             run: None,
             waiting: VecDeque::new(),
@@ -274,6 +278,10 @@ impl PairNode {
         if accepted.newest {
             self.judge_replica(now, &accepted.advert);
             self.promise_heard(heard, accepted.restarted);
+            let session = accepted.advert.session;
+            if accepted.restarted && self.peer_session.is_some_and(|other| other != session) {
+                self.orders.push_back(Order::Redial(Redial::OldRun));
+            }
         }
         let abilities = self.abilities(now);
         self.election.handle_advert(now, &accepted, answered, abilities);
@@ -324,13 +332,17 @@ impl PairNode {
     fn abilities(&self, now: Duration) -> Abilities {
         Abilities {
             hot: self.is_hot(now),
-            handover: self.readiness(now).is_empty(),
+            handover: self.blockers(now).next().is_none(),
         }
     }
 
     /// What stands against a planned switchover; empty when it would lose nothing.
     #[must_use]
     pub fn readiness(&self, now: Duration) -> Vec<Blocker> {
+        self.blockers(now).collect()
+    }
+
+    fn blockers(&self, now: Duration) -> impl Iterator<Item = Blocker> {
         let peer = self.election.peer();
         let stands = [
             (self.election.state() != State::Active || self.unfinished.is_some(), Blocker::NotActive),
@@ -349,7 +361,6 @@ impl PairNode {
         stands
             .into_iter()
             .filter_map(|(stands, blocker)| stands.then_some(blocker))
-            .collect()
     }
 
     /// A datagram to the partner came back as port unreachable.
@@ -392,7 +403,7 @@ impl PairNode {
             return;
         }
         self.sync_up = false;
-        self.peer_hello = false;
+        self.peer_session = None;
         self.said.clear();
         self.replica.disconnected();
         if let Some(journal) = &mut self.journal {
@@ -455,7 +466,7 @@ impl PairNode {
             self.orders.push_back(Order::Redial(Redial::SameMember));
             return;
         }
-        self.peer_hello = true;
+        self.peer_session = Some(hello.session);
         self.election.handle_floor(now, hello.floor);
         if let Some(journal) = &mut self.journal {
             journal.standby_connected(now, hello.stream, hello.position);
