@@ -3,7 +3,7 @@
 use super::Negotiator;
 use super::informational_flow::hint_of;
 use super::timers::ExchangeKey;
-use crate::api::{Datagram, Role};
+use crate::api::{Datagram, Phase, Role};
 use crate::counters::DropReason;
 use crate::natt::Path;
 use crate::wire::{self, ExchangeType, Incoming, Message, ProtectedMessage};
@@ -126,19 +126,32 @@ impl Negotiator {
     }
 
     /// An unprotected notification changes nothing (invariant I5). For an exchange of ours
-    /// that is still unanswered it is remembered as a hint for the user.
+    /// that is still unanswered it is a hint: the user sees it at once, and we go on trying.
     fn remember_hint(&mut self, message: &Message, from: Path) {
         self.cx
             .drop_because(DropReason::UnauthenticatedInformational);
         let Some(key) = self.exchange_of(message.header.cookies.initiator, from) else {
             return;
         };
-        if key.role == Role::Initiator
-            && let Some(in_progress) = self.half_open.get_mut(&key)
-            && let Some(hint) = hint_of(message)
-        {
-            tracing::debug!(peer = %from.remote, "{hint}");
-            in_progress.exchange.hint = Some(hint);
+        if key.role != Role::Initiator {
+            return;
+        }
+        let Some(in_progress) = self.half_open.get_mut(&key) else {
+            return;
+        };
+        let Some(said) = hint_of(message) else {
+            return;
+        };
+        let hint = format!(
+            "peer says {said} (not authenticated){}",
+            in_progress.hint_at()
+        );
+        let tell = !in_progress.exchange.reported;
+        in_progress.exchange.reported = true;
+        in_progress.exchange.hint = Some(hint.clone());
+        let connection = in_progress.exchange.connection.id;
+        if tell {
+            self.report_failure(Some(connection), from.remote, Phase::Phase1, hint);
         }
     }
 }

@@ -150,6 +150,7 @@ impl Negotiator {
         if exported.stage == Stage::Ready && exported.role == Role::Initiator {
             timers.set(timer, TimerName::OutboundSwitch, now + SWITCH_DELAY);
         }
+        let established = now.checked_sub(age).unwrap_or(now);
         let child = Child {
             inbound: exported.inbound,
             outbound: exported.outbound,
@@ -158,10 +159,12 @@ impl Negotiator {
             encapsulation: exported.encapsulation,
             role: exported.role,
             lifetime: exported.lifetime,
-            established: now.checked_sub(age).unwrap_or(now),
+            began: established,
+            established,
             expires: end,
             stage: exported.stage,
             rekey_due: exported.rekey_due,
+            farewells: 0,
         };
         self.tunnels
             .get_mut(&id)?
@@ -203,13 +206,14 @@ impl Negotiator {
         let mut quick_modes = BTreeMap::new();
         for answer in exported.answered {
             let timer = Owner::QuickMode(id, answer.message_id);
-            let quick = import_answer(answer, Retransmit::new(tunnel.config.retransmit));
+            let quick = import_answer(answer, Retransmit::new(tunnel.config.retransmit), now);
             let at = now + quick.retransmit.first_wait();
             timers.set(timer, TimerName::Phase2Retransmit, at);
             quick_modes.insert(quick.id.0, quick);
         }
         tunnel.ike_sas.push(id);
         let age = exported.age + elapsed;
+        let established = now.checked_sub(age).unwrap_or(now);
         let sa = IkeSa {
             id,
             connection,
@@ -223,14 +227,17 @@ impl Negotiator {
             used,
             quick_modes,
             dpd,
-            established: now.checked_sub(age).unwrap_or(now),
+            began: established,
+            established,
             expires: end,
             rekey_due: exported.rekey_in.is_none() && !exported.retiring,
             retiring: exported.retiring,
+            farewells: 0,
             last_phase1: LastPhase1 {
                 received: exported.last_received,
                 sent: exported.last_sent,
             },
+            fruitful: exported.confirmed,
             confirmed: exported.confirmed,
         };
         self.sas.insert(id, sa);
@@ -254,10 +261,11 @@ fn export_answer(quick: &QuickMode) -> Option<ExportedAnswer> {
     })
 }
 
-fn import_answer(exported: ExportedAnswer, retransmit: Retransmit) -> QuickMode {
+fn import_answer(exported: ExportedAnswer, retransmit: Retransmit, now: Instant) -> QuickMode {
     QuickMode {
         id: MessageId(exported.message_id),
         selectors: exported.selectors,
+        started: now,
         state: QuickState::AwaitQuick3(AwaitQuick3 {
             iv: exported.iv,
             inbound: exported.inbound,

@@ -301,5 +301,5 @@ pub(super) fn hint_of(message: &Message) -> Option<String> {
         })
         .take(3)
         .collect();
-    (!kinds.is_empty()).then(|| format!("peer says {} (unauthenticated)", kinds.join(", ")))
+    (!kinds.is_empty()).then(|| kinds.join(", "))
 }

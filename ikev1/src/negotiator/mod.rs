@@ -1,12 +1,12 @@
 //! The negotiator: the one value that a driver holds.
 //!
 //! ```text
-//!  dispatch ----> phase1_flow ----> phase1/  (states and messages)
-//!      |    \---> phase2_flow ----> phase2/
+//!  dispatch ----> phase1_first, phase1_flow ----> phase1/  (states and messages)
+//!      |    \---> phase2_flow, phase2_end ------> phase2/
 //!      |     \--> informational_flow
 //!      |                 |
 //!  timeouts, commands    v
-//!      \---------> upkeep: starts what is missing or due, for each tunnel
+//!      \---------> endings, upkeep: starts what is missing or due, for each tunnel
 //! ```
 
 use std::collections::BTreeMap;
@@ -29,11 +29,14 @@ use crate::sa::ike::IkeSa;
 mod commands;
 pub(crate) mod context;
 mod dispatch;
+mod endings;
 mod export;
 mod fragments;
 mod half_open;
 mod informational_flow;
+mod phase1_first;
 mod phase1_flow;
+mod phase2_end;
 mod phase2_flow;
 mod standby;
 mod status;

@@ -13,7 +13,7 @@ use crate::api::{DownReason, Event, Role, TimerName};
 use crate::config::{Connection, RekeyPolicy, StartMode};
 use crate::natt::Path;
 use crate::phase2::NewPair;
-use crate::sa::child::{Child, Stage, owner};
+use crate::sa::child::{Child, Stage, Succession, owner};
 use crate::wire::CookiePair;
 
 /// How long an initiator waits before it moves traffic from an old pair to a new one: message
@@ -45,6 +45,8 @@ pub(crate) struct Tunnel {
     pub(crate) last_failure: Option<String>,
     /// Where the peer was last, for one whose address is not configured.
     pub(crate) last_path: Option<Path>,
+    /// The last complaint about a first message, which anybody can forge.
+    pub(crate) last_complaint: Option<Instant>,
     /// The last answer to an unknown SPI.
     pub(crate) last_unknown_spi: Option<Instant>,
     /// The peer may have forgotten everything: renegotiate the ESP SAs as soon as there is a
@@ -68,6 +70,7 @@ impl Tunnel {
             retry_at: None,
             last_failure: None,
             last_path: None,
+            last_complaint: None,
             last_unknown_spi: None,
             suspect: false,
         }
@@ -113,8 +116,8 @@ impl Tunnel {
     }
 
     /// A new pair opens inbound packets from now on.
-    pub(crate) fn install(&mut self, new: NewPair, role: Role, cx: &mut Context) {
-        let child = Child::new(&new.pair, new.proposal, role, cx.now);
+    pub(crate) fn install(&mut self, new: NewPair, role: Role, began: Instant, cx: &mut Context) {
+        let child = Child::new(&new.pair, new.proposal, role, began, cx.now);
         let timer = owner(self.id(), child.inbound);
         cx.timers.set(timer, TimerName::EspSaExpire, child.expires);
         let replaces = self.in_use(child.selectors).map(|current| current.inbound);
@@ -137,14 +140,34 @@ impl Tunnel {
         }
         cx.counters.totals.esp_sas += 1;
         self.rounds.remove(&new.selectors);
-        match self.in_use(new.selectors) {
-            None => self.switch_to(inbound, cx),
-            Some(current) if new.supersedes(current) => {
-                let current = current.inbound;
-                self.switch_to(inbound, cx);
-                self.retire(current, cx);
-            }
-            Some(_) => self.retire(inbound, cx),
+        let Some(current) = self.in_use(new.selectors) else {
+            self.switch_to(inbound, cx);
+            return;
+        };
+        let succession = new.follows(current);
+        let selectors = new.selectors;
+        if !succession.new_one_is_used() {
+            self.retire(inbound, succession, cx);
+            return;
+        }
+        let current = current.inbound;
+        self.switch_to(inbound, cx);
+        self.retire(current, succession, cx);
+        if succession == Succession::Newer {
+            self.retire_leftovers(selectors, cx);
+        }
+    }
+
+    /// What earlier crossings have left beside the pair in use.
+    fn retire_leftovers(&mut self, selectors: SelectorPair, cx: &mut Context) {
+        let left: Vec<Spi> = self
+            .children
+            .values()
+            .filter(|child| child.selectors == selectors && child.stage == Stage::Retiring)
+            .map(|child| child.inbound)
+            .collect();
+        for inbound in left {
+            self.retire(inbound, Succession::Newer, cx);
         }
     }
 
@@ -156,6 +179,7 @@ impl Tunnel {
             return;
         };
         child.stage = Stage::InUse;
+        child.farewells = 0;
         let timer = owner(connection, inbound);
         let start = rekey_start(child.role, child.lifetime.time, policy, cx);
         let at = child.established + start;
@@ -174,18 +198,23 @@ impl Tunnel {
     }
 
     /// Another pair carries the traffic: this one opens what is on the way for a while.
-    pub(crate) fn retire(&mut self, inbound: Spi, cx: &mut Context) {
+    fn retire(&mut self, inbound: Spi, succession: Succession, cx: &mut Context) {
         let connection = self.id();
-        let grace = self.config.phase2.grace;
+        let grace = self.config.phase2.grace * succession.grace_factor();
         let Some(child) = self.children.get_mut(&inbound) else {
             return;
         };
         child.stage = Stage::Retiring;
         child.rekey_due = false;
+        child.farewells = succession.farewells();
         let timer = owner(connection, inbound);
         cx.timers.cancel(timer, TimerName::EspSaRekey);
         cx.timers.cancel(timer, TimerName::OutboundSwitch);
-        let end = child.expires.min(cx.now + grace);
+        let end = if succession.deletes(child.role) {
+            child.expires.min(cx.now + grace)
+        } else {
+            child.expires
+        };
         cx.timers.set(timer, TimerName::EspSaExpire, end);
         cx.mark_changed(connection);
     }

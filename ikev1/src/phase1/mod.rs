@@ -209,6 +209,28 @@ impl InProgress {
     }
 }
 
+impl InProgress {
+    /// What a complaint of the peer's most likely means at this point.
+    pub(crate) fn hint_at(&self) -> String {
+        match &self.state {
+            State::AwaitMain2(_) | State::AwaitAggressive2(_) => {
+                let proposals = &self.exchange.connection.phase1.proposals;
+                let offered: Vec<String> = proposals.iter().map(ToString::to_string).collect();
+                format!(" to our offer of {}", offered.join(", "))
+            }
+            State::AwaitMain6(_) => {
+                " to message 5: most likely the pre-shared keys differ, or it does not know our \
+                 identity"
+                    .to_owned()
+            }
+            State::AwaitMain3(_)
+            | State::AwaitMain4(_)
+            | State::AwaitMain5(_)
+            | State::AwaitAggressive3(_) => String::new(),
+        }
+    }
+}
+
 fn refuse(exchange: Exchange, state: State, refused: Refused) -> Received {
     Received::Refused(Box::new(InProgress { exchange, state }), refused)
 }

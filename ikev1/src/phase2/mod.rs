@@ -15,6 +15,8 @@
 pub(crate) mod initiator;
 pub(crate) mod responder;
 
+use std::time::Instant;
+
 use ipsec_types::{
     ConnectionId, Direction, EspSaPair, EspSaParams, SaLifetime, SecretBytes, SelectorPair, Spi,
 };
@@ -33,6 +35,8 @@ pub(crate) use responder::AwaitQuick3;
 pub(crate) struct QuickMode {
     pub(crate) id: MessageId,
     pub(crate) selectors: SelectorPair,
+    /// When message 1 was sent or received.
+    pub(crate) started: Instant,
     pub(crate) state: QuickState,
     /// The last message that moved it forward.
     pub(crate) last_in: Option<Fingerprint>,

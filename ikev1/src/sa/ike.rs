@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use ipsec_types::{ConnectionId, Encapsulation};
 
-use super::child::COLLISION_WINDOW;
+use super::child::Succession;
 pub(crate) use super::message_ids::UsedMessageIds;
 use crate::api::Role;
 use crate::counters::DropReason;
@@ -41,14 +41,20 @@ pub(crate) struct IkeSa {
     pub(crate) used: UsedMessageIds,
     pub(crate) quick_modes: BTreeMap<u32, QuickMode>,
     pub(crate) dpd: Dpd,
+    /// When the first message of its phase 1 was sent or received.
+    pub(crate) began: Instant,
     pub(crate) established: Instant,
     pub(crate) expires: Instant,
     /// Its successor is to be negotiated as soon as possible.
     pub(crate) rekey_due: bool,
     /// A successor is there: nothing new is started under this one.
     pub(crate) retiring: bool,
+    /// Deletes to send before the last one.
+    pub(crate) farewells: u8,
     /// The peer's last phase-1 message and our answer, for duplicates.
     pub(crate) last_phase1: LastPhase1,
+    /// A quick mode has succeeded under this SA.
+    pub(crate) fruitful: bool,
     /// An authentic message has come under this SA: the peer has it too.
     pub(crate) confirmed: bool,
 }
@@ -164,14 +170,15 @@ impl IkeSa {
         EncapsulationMode::tunnel(self.encapsulation(), dialect)
     }
 
-    /// Whether a new IKE SA takes over from `current`; see [`super::child::Child::supersedes`].
-    pub(crate) fn supersedes(&self, current: &Self) -> bool {
-        let crossed = self.role != current.role
-            && self
-                .established
-                .saturating_duration_since(current.established)
-                < COLLISION_WINDOW;
-        !crossed || self.id > current.id
+    /// How a new IKE SA relates to the one in use.
+    pub(crate) fn follows(&self, current: &Self) -> Succession {
+        Succession::of(
+            self.role != current.role,
+            self.began < current.established,
+            self.established
+                .saturating_duration_since(current.established),
+            self.id > current.id,
+        )
     }
 
     /// Counts a message id as used up, or says why the message must be refused.

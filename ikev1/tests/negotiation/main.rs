@@ -16,10 +16,14 @@
 
 mod basics;
 mod config;
+mod extras;
 mod faults;
 mod handover;
+mod hostile;
 mod life;
+mod manual;
 mod mismatches;
 mod nat;
 mod pair;
 mod rekey;
+mod simulation;

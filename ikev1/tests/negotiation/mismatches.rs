@@ -53,7 +53,7 @@ fn no_phase1_proposal_in_common() {
         "{bob}"
     );
     assert!(
-        alice.contains("NO-PROPOSAL-CHOSEN (unauthenticated)"),
+        alice.contains("peer says NO-PROPOSAL-CHOSEN (not authenticated) to our offer of aes256-sha256-modp1024"),
         "{alice}"
     );
     assert_eq!(pair.bob().negotiator.counters().totals.diffie_hellman, 0);

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use ikev1::config::Connection;
 use ikev1::{Command, Datagram, DropReason, Event, Negotiator, Transmit, TransmitKind};
-use ipsec_types::{ConnectionId, EspSaPair, SelectorPair, Spi};
+use ipsec_types::{ConnectionId, EspSaPair, EspSaParams, SelectorPair, Spi};
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
@@ -48,10 +48,20 @@ pub struct Node {
 }
 
 impl Node {
-    fn drain_events(&mut self) {
+    fn drain_events(&mut self, keep: bool, trace: Option<&str>) {
         while let Some(event) = self.negotiator.poll_event() {
             self.data_plane.obey(&event);
-            self.events.push(event);
+            if let Some(prefix) = trace {
+                let text = format!("{event:?}");
+                let end = text
+                    .char_indices()
+                    .nth(170)
+                    .map_or(text.len(), |(at, _)| at);
+                println!("{prefix} {}", &text[..end]);
+            }
+            if keep {
+                self.events.push(event);
+            }
         }
     }
 
@@ -172,8 +182,17 @@ pub struct Pair {
     sequence: usize,
     /// Every datagram that was sent, in order.
     pub sent: Vec<Flight>,
+    /// False for long runs: `sent` stays empty.
+    pub keep_log: bool,
+    /// `VIPSEC_TRACE=1` prints what happens.
+    trace: bool,
+    count: usize,
+    isakmp_count: usize,
     pub latency: Duration,
     pub nat: Option<Nat>,
+    /// A packet each way every second: what the data planes would then report.
+    pub traffic: bool,
+    next_traffic: Instant,
     rule: Rule,
     seeds: ChaCha20Rng,
 }
@@ -199,8 +218,14 @@ impl Pair {
             flights: BTreeMap::new(),
             sequence: 0,
             sent: Vec::new(),
+            keep_log: true,
+            trace: std::env::var_os("VIPSEC_TRACE").is_some(),
+            count: 0,
+            isakmp_count: 0,
             latency: Duration::from_millis(10),
             nat: None,
+            traffic: false,
+            next_traffic: start,
             rule: Box::new(|_| Fate::Deliver),
             seeds: ChaCha20Rng::seed_from_u64(seed),
         };
@@ -272,17 +297,6 @@ impl Pair {
         self.collect();
     }
 
-    pub fn initiate(&mut self, side: Side) {
-        let connection = ConnectionId(0);
-        self.command(
-            side,
-            Command::Initiate {
-                connection,
-                selectors: None,
-            },
-        );
-    }
-
     /// Hands a datagram to a gateway as if it had come from there.
     pub fn inject(&mut self, to: Side, source: SocketAddr, target: SocketAddr, payload: &[u8]) {
         let now = self.now;
@@ -300,7 +314,9 @@ impl Pair {
             let Some(node) = &mut self.nodes[side as usize] else {
                 continue;
             };
-            node.drain_events();
+            let at = (self.now - self.start).as_secs_f64();
+            let prefix = self.trace.then(|| format!("{at:10.3} {side:?}"));
+            node.drain_events(self.keep_log, prefix.as_deref());
             let mut transmits = Vec::new();
             while let Some(transmit) = node.negotiator.poll_transmit() {
                 transmits.push(transmit);
@@ -314,13 +330,23 @@ impl Pair {
     fn send(&mut self, from: Side, transmit: Transmit) {
         let flight = Flight {
             from,
-            number: self.sent.len(),
+            number: self.count,
             source: transmit.local,
             target: transmit.remote,
             kind: transmit.kind,
             payload: transmit.payload,
         };
-        self.sent.push(flight.clone());
+        self.count += 1;
+        if self.trace {
+            let at = (self.now - self.start).as_secs_f64();
+            println!("{at:10.3} {from:?} {}", describe(&flight));
+        }
+        // Byte 18 is the exchange type; 5 is informational: probes, deletes.
+        let negotiates = flight.kind == TransmitKind::Isakmp && flight.payload[18] != 5;
+        self.isakmp_count += usize::from(negotiates);
+        if self.keep_log {
+            self.sent.push(flight.clone());
+        }
         let (copies, extra, flight) = match (self.rule)(&flight) {
             Fate::Deliver => (1, Duration::ZERO, flight),
             Fate::Drop => (0, Duration::ZERO, flight),
@@ -364,7 +390,7 @@ impl Pair {
     }
 
     /// Goes to the next thing that happens, if that is not later than `until`.
-    fn step(&mut self, until: Instant) -> bool {
+    pub fn step(&mut self, until: Instant) -> bool {
         self.collect();
         let arrival = self.in_flight.peek().map(|Reverse((at, _))| *at);
         let timers = self
@@ -373,7 +399,9 @@ impl Pair {
             .flatten()
             .filter_map(|node| node.negotiator.poll_timeout())
             .map(|(at, _)| at);
-        let Some(next) = timers.chain(arrival).min().filter(|next| *next <= until) else {
+        let traffic = self.traffic.then_some(self.next_traffic);
+        let events = timers.chain(arrival).chain(traffic);
+        let Some(next) = events.min().filter(|next| *next <= until) else {
             self.now = until;
             return false;
         };
@@ -388,8 +416,43 @@ impl Pair {
                 node.negotiator.handle_timeout(now);
             }
         }
+        if self.traffic && self.next_traffic <= self.now {
+            self.next_traffic = self.now + Duration::from_secs(1);
+            self.packets(Side::Alice);
+            self.packets(Side::Bob);
+        }
         self.collect();
         true
+    }
+
+    /// One ESP packet for each pair of selectors, and what its receiver makes of it.
+    fn packets(&mut self, from: Side) {
+        let Some(sender) = &self.nodes[from as usize] else {
+            return;
+        };
+        let data_plane = &sender.data_plane;
+        let packets: Vec<EspSaParams> = data_plane
+            .outbound
+            .values()
+            .map(|name| data_plane.pairs[name].outbound.clone())
+            .collect();
+        let now = self.now;
+        let Some(receiver) = &mut self.nodes[from.other() as usize] else {
+            return;
+        };
+        for packet in packets {
+            let command = if receiver.data_plane.pairs.contains_key(&packet.spi) {
+                Command::TrafficSeen {
+                    connection: ConnectionId(0),
+                }
+            } else {
+                Command::UnknownSpi {
+                    remote: packet.local,
+                    spi: packet.spi.get(),
+                }
+            };
+            receiver.negotiator.handle_command(now, command);
+        }
     }
 
     pub fn run_for(&mut self, span: Duration) {
@@ -411,6 +474,21 @@ impl Pair {
                 self.nodes[1].as_ref().map(Node::failures),
             );
         }
+    }
+
+    /// Runs until each side has exactly one pair for each of its selectors.
+    pub fn run_until_settled(&mut self, at_most: Duration) {
+        let until = self.now + at_most;
+        while !self.is_settled() {
+            assert!(self.step(until), "not settled after {at_most:?}");
+        }
+    }
+
+    fn is_settled(&self) -> bool {
+        self.nodes.iter().flatten().all(|node| {
+            node.data_plane.pairs.len() == node.data_plane.outbound.len()
+                && node.negotiator.load().spis == node.data_plane.pairs.len()
+        })
     }
 
     /// True when each side sends on an SA that the other side opens, with the same keys.
@@ -469,12 +547,9 @@ impl Pair {
         }
     }
 
-    /// Datagrams that carry ISAKMP.
+    /// Datagrams that negotiate: probes, deletes and notifications are not counted.
     pub fn messages(&self) -> usize {
-        self.sent
-            .iter()
-            .filter(|flight| flight.kind == TransmitKind::Isakmp)
-            .count()
+        self.isakmp_count
     }
 }
 
@@ -506,4 +581,22 @@ pub fn at(side: Side, port: u16) -> SocketAddr {
         Side::Bob => BOB,
     };
     SocketAddr::new(address(ip), port)
+}
+
+fn describe(flight: &Flight) -> String {
+    let number = flight.number;
+    match ikev1::wire::parse(&flight.payload) {
+        Ok(incoming) => {
+            let header = incoming.header();
+            format!(
+                "#{number} {}:{} {} {}, {} bytes",
+                header.cookies.initiator,
+                header.cookies.responder,
+                header.exchange,
+                header.message_id,
+                flight.payload.len()
+            )
+        }
+        Err(_) => format!("#{number} {:?}", flight.kind),
+    }
 }
