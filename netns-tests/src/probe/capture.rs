@@ -8,6 +8,9 @@ use rustix::process::Signal;
 use crate::LabError;
 use crate::lab::{Background, Host, wait_for};
 
+/// Looks without a change after which a count stands still.
+const STANDSTILL: u32 = 20;
+
 /// How long tcpdump may take to write down what it has seen.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -42,6 +45,9 @@ impl Capture {
     /// # Errors
     /// When packets were lost on the way to the file, or `tcpdump` does not end.
     pub fn finish(mut self) -> Result<PathBuf, LabError> {
+        // "Received" may include one that came before the filter was in place, so a count that
+        // stands still is as good as an equal one.
+        let (mut last, mut standing) = (0, 0);
         wait_for("tcpdump to have written every packet", PATIENCE, || {
             let before = self.process.log().lines().count();
             // Prints "N packets captured, M packets received by filter, K packets dropped by
@@ -61,7 +67,9 @@ impl Capture {
             if dropped > 0 {
                 return Err(LabError::Damaged(format!("tcpdump lost {dropped} packets")));
             }
-            Ok((captured == received).then_some(()))
+            standing = if captured == last { standing + 1 } else { 0 };
+            last = captured;
+            Ok((captured == received || standing >= STANDSTILL).then_some(()))
         })?;
         self.process.signal(Signal::INT)?;
         self.process.wait(PATIENCE)?;
