@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use super::path::{GatewayArgs, PathArgs, WorldArgs};
+
 /// Measure this machine: ciphers, the packet pipeline, and whole tunnels.
 ///
 /// Without a subcommand all benches run one after the other.
@@ -19,6 +21,14 @@ pub(super) enum What {
     Crypto(CryptoArgs),
     /// The whole pipeline in memory: split, seal, open, coalesce, and how it scales
     Core(CoreArgs),
+    /// Whole tunnels in private namespaces, beside other tunnels (root, or user namespaces)
+    Path(PathArgs),
+    /// One turn of `path`, in a world of its own
+    #[command(hide = true)]
+    World(WorldArgs),
+    /// One end of a tunnel with fixed keys
+    #[command(hide = true)]
+    Gateway(GatewayArgs),
 }
 
 /// Where the figures go besides the terminal, and how much time they may take.
@@ -55,6 +65,14 @@ pub(super) struct Effort {
     pub(super) turns: usize,
     /// Nanoseconds of one turn.
     pub(super) turn_ns: f64,
+    /// For a first impression only.
+    quick: bool,
+}
+
+impl Effort {
+    pub(super) const fn is_quick(self) -> bool {
+        self.quick
+    }
 }
 
 impl Output {
@@ -63,11 +81,13 @@ impl Output {
             Effort {
                 turns: 5,
                 turn_ns: 1e6,
+                quick: true,
             }
         } else {
             Effort {
                 turns: 11,
                 turn_ns: 5e6,
+                quick: false,
             }
         }
     }

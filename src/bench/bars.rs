@@ -5,6 +5,11 @@ use serde::{Deserialize, Serialize};
 
 use super::core::CoreFigures;
 use super::crypto::CryptoFigures;
+use super::path::Contender::{
+    Boringtun, Gotatun, Kernel, Null, StaticSpin, Strongswan, Vipsec, VipsecEsp,
+};
+use super::path::{Contender, PathFigures, Pick, Wan, pick};
+use super::sample::Sample;
 
 /// One bar and what was measured.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -94,6 +99,93 @@ pub(super) fn core(figures: &CoreFigures) -> Vec<Bar> {
     let mib = figures.thousand_sas_kib as f64 / 1024.0;
     let what = "MiB for 1000 SA pairs";
     vec![Bar::at_most(what, "data plane".to_owned(), 64.0, mib)]
+}
+
+/// Whole tunnels; only what was measured in this run is compared.
+pub(super) fn path(figures: &PathFigures) -> Vec<Bar> {
+    let mut asked = Asked {
+        figures,
+        bars: Vec::new(),
+    };
+    let plain = [(Strongswan, 14.0), (Gotatun, 7.0), (Boringtun, 13.0)];
+    asked.one_stream(Wan::Plain, &plain, 3.0);
+    asked.one_stream(Wan::Gro, &[(Strongswan, 11.0), (Gotatun, 5.0)], 5.3);
+    asked.one_stream(Wan::NoGro, &[(Strongswan, 6.0), (Gotatun, 3.0)], 7.5);
+    asked.streams();
+    asked.udp("UDP 64 bytes", pick::udp64, pick::udp64_cpu);
+    asked.udp("UDP 1400 bytes", pick::udp1400, pick::udp1400_cpu);
+    asked.round_trips();
+    asked.bars
+}
+
+/// Collects the bars whose figures were measured.
+struct Asked<'a> {
+    figures: &'a PathFigures,
+    bars: Vec<Bar>,
+}
+
+impl Asked<'_> {
+    /// Speed beside others and processor time of one TCP stream.
+    fn one_stream(&mut self, wan: Wan, others: &[(Contender, f64)], cpu: f64) {
+        let at = format!("1 stream, {wan}");
+        for (other, factor) in others {
+            let ratio = self
+                .figures
+                .ratio(wan, (Vipsec, pick::tcp), (*other, pick::tcp));
+            self.least(&format!("times {other}"), &at, *factor, ratio);
+        }
+        let used = self.figures.of(wan, Vipsec, pick::tcp_cpu);
+        self.most("CPU-s/GB", &at, cpu, used);
+    }
+
+    /// Bars on the plain WAN beside ourselves, and protocol 50.
+    fn streams(&mut self) {
+        let ceiling = self.plain((Vipsec, pick::tcp), (Null, pick::tcp));
+        self.least("of no cipher", "1 stream, plain veth", 0.9, ceiling);
+        let four = self.plain((Vipsec, pick::tcp4), (Vipsec, pick::tcp));
+        self.least("of 1 stream", "4 streams, plain veth", 1.1, four);
+        let both = self.plain((Vipsec, pick::both), (Vipsec, pick::tcp));
+        self.least("of 1 stream", "both ways, plain veth", 1.1, both);
+        let fifty = self.plain((VipsecEsp, pick::tcp), (Strongswan, pick::tcp));
+        self.least("times strongSwan", "protocol 50, plain veth", 5.0, fifty);
+    }
+
+    fn udp(&mut self, at: &str, rate: Pick, cpu: Pick) {
+        let used = self.figures.of(Wan::Plain, Vipsec, cpu);
+        self.most("µs CPU per packet", at, 14.0, used);
+        for (other, factor) in [(Strongswan, 4.0), (Gotatun, 2.0)] {
+            let ratio = self.plain((Vipsec, rate), (other, rate));
+            self.least(&format!("times {other}"), at, factor, ratio);
+        }
+    }
+
+    fn round_trips(&mut self) {
+        let kernel: (Contender, Pick) = (Kernel, pick::idle_p50);
+        let idle = self.plain((Vipsec, pick::idle_p50), kernel);
+        self.most("times kernel routing", "idle p50", 4.0, idle);
+        let spinning = self.plain((StaticSpin, pick::idle_p50), kernel);
+        self.most("times kernel routing", "idle p50, spinning", 2.5, spinning);
+        let loaded = self.plain((Vipsec, pick::loaded_p99), (Strongswan, pick::idle_p99));
+        self.most("of strongSwan's idle p99", "loaded p99", 1.0, loaded);
+    }
+
+    fn plain(&self, over: (Contender, Pick), under: (Contender, Pick)) -> Sample {
+        self.figures.ratio(Wan::Plain, over, under)
+    }
+
+    fn least(&mut self, what: &str, at: &str, wanted: f64, measured: Sample) {
+        if measured.runs > 0 {
+            let bar = Bar::at_least(what, at.to_owned(), wanted, measured.median);
+            self.bars.push(bar);
+        }
+    }
+
+    fn most(&mut self, what: &str, at: &str, wanted: f64, measured: Sample) {
+        if measured.runs > 0 {
+            let bar = Bar::at_most(what, at.to_owned(), wanted, measured.median);
+            self.bars.push(bar);
+        }
+    }
 }
 
 #[cfg(test)]

@@ -85,6 +85,21 @@ impl Loopback {
     }
 }
 
+/// The two ends of a pair, seen from one of them.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ends {
+    /// Own outer address.
+    pub(super) local: SocketAddr,
+    /// The other's.
+    pub(super) remote: SocketAddr,
+    /// Of what we open.
+    pub(super) inbound: Spi,
+    /// Of what we seal.
+    pub(super) outbound: Spi,
+    /// How ESP travels.
+    pub(super) encapsulation: Encapsulation,
+}
+
 /// Installs one self-talking pair.
 pub(super) fn install(
     sad: &Sad,
@@ -92,42 +107,59 @@ pub(super) fn install(
     spi: Spi,
     connection: ConnectionId,
 ) -> Result<(), BenchError> {
-    let pair = pair(protection.suite(), spi, connection);
+    let ends = Ends {
+        local: OUTER,
+        remote: OUTER,
+        inbound: spi,
+        outbound: spi,
+        encapsulation: Encapsulation::Udp,
+    };
+    install_between(sad, protection, connection, &ends)
+}
+
+/// Installs a pair whose other end may be another process that does the same.
+pub(super) fn install_between(
+    sad: &Sad,
+    protection: Protection,
+    connection: ConnectionId,
+    ends: &Ends,
+) -> Result<(), BenchError> {
+    let pair = pair(protection.suite(), connection, ends);
     match protection {
         Protection::Suite(_) => sad.install_pair(&pair, InstallOptions::default())?,
         Protection::Null => sad.install_null_pair_for_bench(&pair)?,
     }
-    sad.switch_outbound(connection, spi)?;
+    sad.switch_outbound(connection, ends.outbound)?;
     Ok(())
 }
 
-fn pair(suite: EspSuite, spi: Spi, connection: ConnectionId) -> EspSaPair {
-    // Keys that protect nothing: both ends are in this process.
-    let key = |len: usize, seed: u8| {
-        let bytes = (0..len).map(|i| seed.wrapping_add(i as u8).wrapping_mul(0x9d));
-        SecretBytes::new(bytes.collect())
+fn pair(suite: EspSuite, connection: ConnectionId, ends: &Ends) -> EspSaPair {
+    // Keys that everybody knows, one for each SPI: they protect nothing.
+    let key = |len: usize, seed: u32| {
+        let bytes = (0_u32..).map(|i| (seed ^ i).wrapping_mul(0x9e37_79b9).to_be_bytes()[0]);
+        SecretBytes::new(bytes.take(len).collect())
     };
     let any = TrafficSelector::net(ipnet::IpNet::V4(ipnet::Ipv4Net::default()));
     let selectors = SelectorPair {
         local: any,
         remote: any,
     };
-    let params = |direction| EspSaParams {
+    let params = |direction, spi: Spi| EspSaParams {
         spi,
         direction,
         suite,
-        encryption_key: key(suite.encryption_key_len(), 7),
-        integrity_key: key(suite.integrity_key_len(), 91),
+        encryption_key: key(suite.encryption_key_len(), spi.get()),
+        integrity_key: key(suite.integrity_key_len(), !spi.get()),
         esn: false,
         selectors,
-        encapsulation: Encapsulation::Udp,
-        local: OUTER,
-        remote: OUTER,
+        encapsulation: ends.encapsulation,
+        local: ends.local,
+        remote: ends.remote,
     };
     EspSaPair {
         connection,
-        inbound: params(Direction::Inbound),
-        outbound: params(Direction::Outbound),
+        inbound: params(Direction::Inbound, ends.inbound),
+        outbound: params(Direction::Outbound, ends.outbound),
         lifetime: SaLifetime {
             time: core::time::Duration::from_secs(3600),
             kilobytes: None,

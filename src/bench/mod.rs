@@ -19,8 +19,10 @@ mod core;
 mod crypto;
 mod loopback;
 mod machine;
+mod path;
 mod report;
 mod sample;
+mod svg;
 mod table;
 mod ticks;
 pub mod work;
@@ -47,6 +49,9 @@ pub enum BenchError {
     /// A figure could not be written or read.
     #[error("{0}: {1}")]
     Io(String, std::io::Error),
+    /// Not one tunnel could be measured.
+    #[error("no tunnel could be measured: {0}")]
+    Path(String),
 }
 
 /// Runs what the command line asks for; tables go to standard output, progress to standard
@@ -54,7 +59,20 @@ pub enum BenchError {
 #[must_use]
 pub fn run(command: BenchCommand) -> ExitCode {
     let BenchCommand { what, output } = command;
-    match measure(what, &output) {
+    let result = match what {
+        Some(What::World(args)) => return path::run_world(&args),
+        Some(What::Gateway(args)) => path::run_gateway(&args),
+        Some(What::Crypto(args)) => measure(&output, Some(&args), false, None),
+        Some(What::Core(_)) => measure(&output, None, true, None),
+        Some(What::Path(args)) => measure(&output, None, false, Some(&args)),
+        None => measure(
+            &output,
+            Some(&args::CryptoArgs::default()),
+            true,
+            Some(&path::PathArgs::default()),
+        ),
+    };
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("vipsec bench: {error}");
@@ -63,20 +81,16 @@ pub fn run(command: BenchCommand) -> ExitCode {
     }
 }
 
-fn measure(what: Option<What>, output: &args::Output) -> Result<(), BenchError> {
+fn measure(
+    output: &args::Output,
+    crypto: Option<&args::CryptoArgs>,
+    core: bool,
+    path: Option<&path::PathArgs>,
+) -> Result<(), Box<dyn std::error::Error>> {
     let mut report = Report::new();
-    println!("{}", report.machine);
-    let (crypto, core) = match &what {
-        None => (true, true),
-        Some(What::Crypto(_)) => (true, false),
-        Some(What::Core(_)) => (false, true),
-    };
-    if crypto {
-        let wanted = match &what {
-            Some(What::Crypto(wanted)) => wanted.clone(),
-            Some(What::Core(_)) | None => args::CryptoArgs::default(),
-        };
-        let figures = crypto::measure(&wanted, output.effort())?;
+    println!("{}\n", report.machine);
+    if let Some(wanted) = crypto {
+        let figures = crypto::measure(wanted, output.effort())?;
         println!("{figures}");
         report.bars.extend(bars::crypto(&figures));
         report.crypto = Some(figures);
@@ -87,6 +101,13 @@ fn measure(what: Option<What>, output: &args::Output) -> Result<(), BenchError> 
         report.bars.extend(bars::core(&figures));
         report.core = Some(figures);
     }
+    if let Some(wanted) = path {
+        let figures = path::measure(wanted, output.effort())?;
+        println!("{figures}");
+        report.bars.extend(bars::path(&figures));
+        report.path = Some(figures);
+    }
     report.show_bars();
-    report.save(output)
+    report.save(output)?;
+    Ok(())
 }

@@ -9,8 +9,9 @@ use super::bars::Bar;
 use super::core::CoreFigures;
 use super::crypto::CryptoFigures;
 use super::machine::Machine;
+use super::path::PathFigures;
 use super::table::Table;
-use super::{BenchError, sample};
+use super::{BenchError, sample, svg};
 
 /// One run of `vipsec bench`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -25,6 +26,9 @@ pub struct Report {
     /// The pipeline in memory.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub core: Option<CoreFigures>,
+    /// Whole tunnels.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub path: Option<PathFigures>,
     /// What is asked of the figures, and whether they reach it.
     pub bars: Vec<Bar>,
 }
@@ -61,6 +65,9 @@ impl Report {
             let text = serde_json::to_string_pretty(self)
                 .map_err(|error| BenchError::Io("JSON".to_owned(), error.into()))?;
             write(path, &format!("{text}\n"))?;
+        }
+        if let Some(path) = &output.svg {
+            write(path, &svg::draw(self))?;
         }
         Ok(())
     }

@@ -35,17 +35,6 @@ impl Sample {
         }
     }
 
-    /// The same in another unit.
-    pub(super) fn map(self, to: impl Fn(f64) -> f64) -> Self {
-        let (a, b) = (to(self.low), to(self.high));
-        Self {
-            median: to(self.median),
-            low: a.min(b),
-            high: a.max(b),
-            runs: self.runs,
-        }
-    }
-
     /// Half the distance from low to high in percent of the median.
     pub(super) fn spread_percent(&self) -> f64 {
         if self.median == 0.0 {
@@ -92,12 +81,6 @@ mod tests {
         assert_eq!(Sample::of([1.0, 2.0]).median, 1.5);
         let many = Sample::of((0..21).map(f64::from));
         assert_eq!((many.median, many.low, many.high), (10.0, 2.0, 18.0));
-    }
-
-    #[test]
-    fn a_reciprocal_keeps_low_below_high() {
-        let sample = Sample::of([1.0, 2.0, 4.0]).map(|v| 1.0 / v);
-        assert_eq!((sample.low, sample.median, sample.high), (0.25, 0.5, 1.0));
     }
 
     #[test]

@@ -1,0 +1,105 @@
+//! Round trips: one small UDP packet at a time to an echo and back.
+
+use std::net::UdpSocket;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use netns_tests::topology::{HOST_A, HOST_B};
+use netns_tests::{LabError, TwoSites};
+use serde::{Deserialize, Serialize};
+
+use super::tcp::{self, Streams};
+use crate::bench::sample::percentile;
+
+/// Between two round trips, so that everything on the way falls asleep again.
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// An answer that takes longer is lost.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// Round-trip times in microseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct Rtt {
+    /// Half of the answers come within.
+    pub p50_us: f64,
+    /// 99 of 100 answers come within.
+    pub p99_us: f64,
+    /// Answers that did not come.
+    pub lost: u32,
+}
+
+/// `count` round trips; with `loaded`, while one TCP stream takes what it can get.
+pub(in crate::bench::path) fn round_trips(
+    sites: &TwoSites,
+    count: u32,
+    loaded: bool,
+) -> Result<Rtt, LabError> {
+    let at = LabError::at::<std::io::Error>;
+    let echo = sites.host_b.enter(|| UdpSocket::bind((HOST_B, 0)))?;
+    let echo = echo.map_err(at("bind the echo's socket"))?;
+    let target = echo.local_addr().map_err(at("address of the echo"))?;
+    let socket = sites.host_a.enter(|| {
+        let socket = UdpSocket::bind((HOST_A, 0))?;
+        socket.connect(target)?;
+        Ok(socket)
+    })?;
+    let socket = socket.map_err(at("connect to the echo"))?;
+    socket
+        .set_read_timeout(Some(PATIENCE))
+        .and_then(|()| echo.set_read_timeout(Some(PATIENCE)))
+        .map_err(at("set a time-out"))?;
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| answer(&echo, &stop));
+        let result = if loaded {
+            tcp::with_streams(sites, Streams::AToB(1), |_received| ask(&socket, count))
+        } else {
+            ask(&socket, count)
+        };
+        stop.store(true, Ordering::Relaxed);
+        result
+    })
+}
+
+fn answer(echo: &UdpSocket, stop: &AtomicBool) {
+    let mut packet = [0; 64];
+    while !stop.load(Ordering::Relaxed) {
+        if let Ok((len, from)) = echo.recv_from(&mut packet) {
+            // Lost like any other packet when it cannot be sent.
+            let _sent = echo.send_to(packet.get(..len).unwrap_or_default(), from);
+        }
+    }
+}
+
+fn ask(socket: &UdpSocket, count: u32) -> Result<Rtt, LabError> {
+    let mut times = Vec::new();
+    let mut lost = 0;
+    for number in 0..count {
+        thread::sleep(PAUSE);
+        let start = Instant::now();
+        socket
+            .send(&number.to_be_bytes())
+            .map_err(LabError::at("send to the echo"))?;
+        match answer_to(socket, number) {
+            Some(()) => times.push(start.elapsed().as_secs_f64() * 1e6),
+            None => lost += 1,
+        }
+    }
+    times.sort_by(f64::total_cmp);
+    Ok(Rtt {
+        p50_us: percentile(&times, 0.5),
+        p99_us: percentile(&times, 0.99),
+        lost,
+    })
+}
+
+/// Waits for the answer with this number; older ones are late answers to lost questions.
+fn answer_to(socket: &UdpSocket, number: u32) -> Option<()> {
+    let mut packet = [0; 4];
+    loop {
+        if socket.recv(&mut packet).ok()? == 4 && u32::from_be_bytes(packet) == number {
+            return Some(());
+        }
+    }
+}

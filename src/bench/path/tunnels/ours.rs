@@ -1,0 +1,133 @@
+//! vipsec at both ends: the real daemon, or the data plane alone with fixed keys.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use netns_tests::lab::{Background, Host, wait_for};
+use netns_tests::topology::{A_NET, A_WAN, B_NET, B_WAN};
+use netns_tests::{LabError, TwoSites};
+
+use super::Running;
+
+/// The tunnel device of either gateway.
+pub(in crate::bench::path) const DEVICE: &str = "vti-bench";
+
+/// Its MTU, the configuration's default.
+const MTU: u16 = 1400;
+
+/// Daemons start in milliseconds; a loaded machine gets more.
+const READY: Duration = Duration::from_secs(15);
+
+/// Words for `vipsec bench gateway`, but for the side.
+pub(super) fn fixed(protection: &str, encapsulation: &str, workers: usize) -> String {
+    format!("--protection {protection} --encapsulation {encapsulation} --workers {workers}")
+}
+
+/// Both gateways as `vipsec bench gateway`: no IKE, keys that everybody knows.
+pub(super) fn start_static(sites: &TwoSites, words: &str) -> Result<Running, LabError> {
+    let mut a = gateway(&sites.gw_a, "a", words)?;
+    let mut b = gateway(&sites.gw_b, "b", words)?;
+    for (process, host, other) in [(&mut a, &sites.gw_a, B_NET), (&mut b, &sites.gw_b, A_NET)] {
+        process.wait_for_line("ready", READY)?;
+        host.ip(&format!("link set {DEVICE} mtu {MTU} txqueuelen 1000 up"))?;
+        host.ip(&format!("route add {other} dev {DEVICE}"))?;
+    }
+    Ok(Running::new(vec![a.pid(), b.pid()]).holding(a).holding(b))
+}
+
+fn gateway(host: &Host, side: &str, words: &str) -> Result<Background, LabError> {
+    let mut command = host.command(program()?);
+    command.args(["bench", "gateway", "--side", side]);
+    command.args(words.split_whitespace());
+    host.spawn("gateway", command)
+}
+
+fn program() -> Result<PathBuf, LabError> {
+    std::env::current_exe().map_err(LabError::at("find the running program"))
+}
+
+/// Both gateways as `vipsec run`; gateway A initiates.
+pub(super) fn start_daemon(
+    sites: &TwoSites,
+    encapsulation: &str,
+    workers: usize,
+) -> Result<Running, LabError> {
+    let b = Daemon {
+        host: &sites.gw_b,
+        addresses: [B_WAN, A_WAN],
+        route: A_NET,
+        start: "respond",
+    };
+    let a = Daemon {
+        host: &sites.gw_a,
+        addresses: [A_WAN, B_WAN],
+        route: B_NET,
+        start: "on-start",
+    };
+    let mut b_process = b.start(encapsulation, workers)?;
+    let mut a_process = a.start(encapsulation, workers)?;
+    a.wait_up(&mut a_process)?;
+    b.wait_up(&mut b_process)?;
+    let pids = vec![a_process.pid(), b_process.pid()];
+    Ok(Running::new(pids).holding(a_process).holding(b_process))
+}
+
+struct Daemon<'a> {
+    host: &'a Host,
+    /// Own, then the peer's.
+    addresses: [&'a str; 2],
+    route: &'a str,
+    start: &'a str,
+}
+
+impl Daemon<'_> {
+    fn start(&self, encapsulation: &str, workers: usize) -> Result<Background, LabError> {
+        let psk = self
+            .host
+            .write("bench.psk", "everybody-knows-this-key-1\n")?;
+        fs::set_permissions(&psk, fs::Permissions::from_mode(0o600))
+            .map_err(LabError::at("protect the key file"))?;
+        let [local, remote] = self.addresses;
+        let (start, route) = (self.start, self.route);
+        let (socket, psk) = (self.socket(), psk.display().to_string());
+        let text = format!(
+            "[gateway]\nname = \"{}\"\nworkers = {workers}\npin_workers = false\ncontrol_socket = \"{socket}\"\n\
+             log = \"warn\"\n\n\
+             [[connection]]\nname = \"bench\"\nlocal = \"{local}\"\nremote = \"{remote}\"\n\
+             psk_file = \"{psk}\"\nstart = \"{start}\"\nencapsulation = \"{encapsulation}\"\n\
+             [connection.phase1]\nproposals = [\"aes256-sha256-modp2048\"]\n\
+             [connection.phase2]\nproposals = [\"aes128gcm16\"]\n\
+             [connection.vti]\ndevice = \"{DEVICE}\"\nmtu = {MTU}\nroutes = [\"{route}\"]\n",
+            self.host.name()
+        );
+        let config = self.host.write("bench.toml", &text)?;
+        let mut command = self.host.command(program()?);
+        command.arg("run").arg("--config").arg(config);
+        self.host.spawn("vipsec", command)
+    }
+
+    fn wait_up(&self, process: &mut Background) -> Result<(), LabError> {
+        let what = format!("the tunnel on {}", self.host.name());
+        wait_for(&what, READY, || {
+            process.must_run()?;
+            let mut command = self.host.command(program()?);
+            command.args(["status", "--json", "--socket", &self.socket()]);
+            let output = command.output().map_err(LabError::at("ask vipsec"))?;
+            let status: serde_json::Value =
+                serde_json::from_slice(&output.stdout).unwrap_or_default();
+            let state = status.pointer("/connections/0/state");
+            let is_up = state.and_then(serde_json::Value::as_str) == Some("up");
+            Ok(is_up.then_some(()))
+        })
+    }
+
+    fn socket(&self) -> String {
+        self.host
+            .directory()
+            .join("bench.sock")
+            .display()
+            .to_string()
+    }
+}

@@ -1,0 +1,106 @@
+//! `vipsec bench world`: one contender under one condition, in networks of its own that die
+//! with the process. Its last line of output is the figures as JSON.
+
+use std::process::ExitCode;
+use std::thread;
+use std::time::Duration;
+
+use netns_tests::probe::Ping;
+use netns_tests::topology::HOST_B;
+use netns_tests::{Lab, LabError, Outcome, TwoSites, isolated};
+use serde::{Deserialize, Serialize};
+
+use super::Wan;
+use super::traffic::{self, Bulk, Rate, Rtt, Streams};
+use super::tunnels::Contender;
+
+/// What to measure.
+#[derive(Debug, Clone, clap::Args)]
+pub(in crate::bench) struct WorldArgs {
+    /// Who carries
+    #[arg(long)]
+    pub(super) contender: Contender,
+    /// Over what
+    #[arg(long)]
+    pub(super) wan: Wan,
+    /// Seconds of each TCP figure
+    #[arg(long)]
+    pub(super) seconds: f64,
+    /// Data-plane threads of each of our gateways
+    #[arg(long)]
+    pub(super) workers: usize,
+    /// Only bulk TCP
+    #[arg(long)]
+    pub(super) bulk_only: bool,
+}
+
+/// One contender under one condition, once.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct WorldFigures {
+    /// One TCP stream.
+    pub tcp: Option<Bulk>,
+    /// Four TCP streams.
+    pub tcp4: Option<Bulk>,
+    /// One TCP stream each way.
+    pub both: Option<Bulk>,
+    /// UDP in IP packets of 64 bytes.
+    pub udp64: Option<Rate>,
+    /// UDP in IP packets of 1400 bytes.
+    pub udp1400: Option<Rate>,
+    /// Round trips with nothing else on the path.
+    pub idle: Option<Rtt>,
+    /// Round trips beside one TCP stream.
+    pub loaded: Option<Rtt>,
+    /// Resident memory of one gateway in KiB, at the end.
+    pub resident_kib: Option<u64>,
+}
+
+/// How long a first packet may take through the tunnel.
+const FIRST_PACKET: Duration = Duration::from_secs(8);
+
+/// Runs in a private world and prints the figures.
+pub(in crate::bench) fn run(args: &WorldArgs) -> ExitCode {
+    isolated(&[], || -> Outcome {
+        let figures = measure(args)?;
+        println!("{}", serde_json::to_string(&figures)?);
+        Ok(())
+    })
+}
+
+fn measure(args: &WorldArgs) -> Result<WorldFigures, LabError> {
+    let sites = TwoSites::new(&Lab::new()?)?;
+    match args.wan {
+        Wan::Plain => {}
+        Wan::Gro => sites.wan.carry_single_packets(true)?,
+        Wan::NoGro => sites.wan.carry_single_packets(false)?,
+    }
+    let running = args.contender.start(&sites, args.workers)?;
+    Ping::to(HOST_B).until_answered(&sites.host_a, FIRST_PACKET)?;
+    let pids = running.pids.as_slice();
+    let time = Duration::from_secs_f64(args.seconds.clamp(0.2, 10.0));
+    let bulk = |streams| traffic::bulk(&sites, streams, time, pids).map(Some);
+    let mut figures = WorldFigures {
+        tcp: bulk(Streams::AToB(1))?,
+        tcp4: bulk(Streams::AToB(4))?,
+        both: bulk(Streams::Both)?,
+        ..WorldFigures::default()
+    };
+    if !args.bulk_only {
+        // Queues run empty first.
+        thread::sleep(Duration::from_millis(200));
+        let round_trips = (time.as_secs_f64() * 500.0) as u32;
+        figures.idle = Some(traffic::round_trips(&sites, round_trips, false)?);
+        figures.loaded = Some(traffic::round_trips(&sites, round_trips, true)?);
+        let trial = time / 5;
+        figures.udp64 = Some(traffic::highest_rate(&sites, 64, trial, pids)?);
+        figures.udp1400 = Some(traffic::highest_rate(&sites, 1400, trial, pids)?);
+    }
+    figures.resident_kib = pids.first().and_then(|pid| resident_kib(*pid));
+    Ok(figures)
+}
+
+fn resident_kib(pid: u32) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.split_whitespace().next()?.parse().ok()
+}
