@@ -7,10 +7,12 @@ use std::time::Instant;
 use ipsec_types::ConnectionId;
 
 use super::Negotiator;
+use super::context::Context;
 use super::standby::ImportError;
 use super::timers::Owner;
 use super::tunnel::SWITCH_DELAY;
 use crate::api::{Role, TimerName};
+use crate::config::Connection;
 use crate::dpd::Dpd;
 use crate::phase2::{AwaitQuick3, QuickMode, QuickState};
 use crate::retransmit::Retransmit;
@@ -186,29 +188,16 @@ impl Negotiator {
             return None;
         }
         let tunnel = self.tunnels.get_mut(&connection)?;
+        let policy = tunnel.config.retransmit;
         let dpd = Dpd::resumed(exported.dpd, now);
         let end = now + exported.expires_in.saturating_sub(elapsed);
-        let owner = Owner::IkeSa(id);
-        let timers = &mut self.cx.timers;
-        timers.set(owner, TimerName::IkeSaExpire, end);
-        if let Some(rekey_in) = exported.rekey_in {
-            let at = now + rekey_in.saturating_sub(elapsed);
-            timers.set(owner, TimerName::IkeSaRekey, at);
-        }
-        if !exported.retiring {
-            if let Some(policy) = &tunnel.config.dpd {
-                timers.set(owner, TimerName::Dpd, dpd.first_look(policy));
-            }
-            if exported.nat.local {
-                timers.set(owner, TimerName::NatKeepalive, now);
-            }
-        }
+        resume_ike_timers(&mut self.cx, &tunnel.config, &exported, &dpd, elapsed);
         let mut quick_modes = BTreeMap::new();
         for answer in exported.answered {
             let timer = Owner::QuickMode(id, answer.message_id);
-            let quick = import_answer(answer, Retransmit::new(tunnel.config.retransmit), now);
+            let quick = import_answer(answer, Retransmit::new(policy), now);
             let at = now + quick.retransmit.first_wait();
-            timers.set(timer, TimerName::Phase2Retransmit, at);
+            self.cx.timers.set(timer, TimerName::Phase2Retransmit, at);
             quick_modes.insert(quick.id.0, quick);
         }
         tunnel.ike_sas.push(id);
@@ -242,6 +231,33 @@ impl Negotiator {
         };
         self.sas.insert(id, sa);
         Some(())
+    }
+}
+
+/// The deadlines of an imported IKE SA.
+fn resume_ike_timers(
+    cx: &mut Context,
+    config: &Connection,
+    exported: &ExportedIkeSa,
+    dpd: &Dpd,
+    elapsed: Duration,
+) {
+    let owner = Owner::IkeSa(exported.id);
+    let now = cx.now;
+    let left = |then: Duration| now + then.saturating_sub(elapsed);
+    let timers = &mut cx.timers;
+    timers.set(owner, TimerName::IkeSaExpire, left(exported.expires_in));
+    if let Some(rekey_in) = exported.rekey_in {
+        timers.set(owner, TimerName::IkeSaRekey, left(rekey_in));
+    }
+    if exported.retiring {
+        return;
+    }
+    if let Some(policy) = &config.dpd {
+        timers.set(owner, TimerName::Dpd, dpd.first_look(policy));
+    }
+    if exported.nat.local {
+        timers.set(owner, TimerName::NatKeepalive, now);
     }
 }
 

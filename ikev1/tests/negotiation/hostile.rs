@@ -465,3 +465,32 @@ fn garbage_of_every_length() {
     assert_eq!(after.esp_sas, 0);
     assert_eq!(MessageId::PHASE1.0, 0);
 }
+
+#[test]
+fn a_flood_of_first_messages_costs_little_and_leaves_nothing() {
+    const FLOOD: u32 = 20_000;
+    let mut manual = Manual::established();
+    manual.pair.keep_log = false;
+    let begin = wall_clock();
+    for n in 0..FLOOD {
+        manual.cookies.initiator.0[..4].copy_from_slice(&n.to_be_bytes());
+        manual.cookies.responder.0 = [0; 8];
+        let message = manual.main_mode(vec![Manual::offer().into()]).encode();
+        let (from, to) = (
+            super::pair::at(Side::Alice, 500),
+            super::pair::at(Side::Bob, 500),
+        );
+        manual.pair.inject(Side::Bob, from, to, &message);
+    }
+    let each = (wall_clock() - begin) / FLOOD;
+    println!("{each:?} for each spoofed first message, its making and this profile included");
+    let load = manual.pair.bob().negotiator.load();
+    assert!(load.half_open <= 256 && load.ike_sas == 1);
+    manual.pair.run_for(Duration::from_mins(3));
+    assert_eq!(manual.pair.bob().negotiator.load().half_open, 0);
+}
+
+#[expect(clippy::disallowed_methods, reason = "a measurement, not a decision")]
+fn wall_clock() -> std::time::Instant {
+    std::time::Instant::now()
+}
