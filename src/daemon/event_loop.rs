@@ -139,7 +139,10 @@ impl Daemon {
             Request::Up { connection } => self.initiate(now, &connection),
             Request::Down { connection } => self.terminate(now, &connection),
             Request::Reload => match self.reload(now).await {
-                Ok(summary) => Reply::Done(summary),
+                Ok(summary) => {
+                    info!("{summary}");
+                    Reply::Done(summary)
+                }
                 Err(refusal) => Reply::Refused(refusal),
             },
             Request::KeylogOn { directory } => match self.gateway.start_keylog(&directory) {
@@ -193,6 +196,7 @@ impl Daemon {
                 self.gateway
                     .negotiator
                     .handle_command(now, Command::Terminate { connection });
+                self.gateway.history.forget_failure(connection);
                 Reply::Done(format!("{name}: terminated"))
             }
             Err(refusal) => Reply::Refused(refusal),

@@ -245,7 +245,7 @@ impl Gateway {
                     "ESP SA up",
                 );
                 self.pair_names.insert((id, outbound), inbound);
-                self.history.established(id, now);
+                self.history.forget_failure(id);
                 self.log_esp_keys(pair);
             }
             Err(error) => {

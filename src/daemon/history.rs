@@ -32,8 +32,9 @@ impl History {
         self.connections.entry(connection).or_default().failure = Some(Failure { at, text });
     }
 
-    /// An ESP SA has come up: whatever failed before is of no interest any more.
-    pub(super) fn established(&mut self, connection: ConnectionId, _now: Instant) {
+    /// An ESP SA has come up, or the operator took the connection down: whatever failed before
+    /// is of no interest any more.
+    pub(super) fn forget_failure(&mut self, connection: ConnectionId) {
         self.connections.entry(connection).or_default().failure = None;
     }
 
