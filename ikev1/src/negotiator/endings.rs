@@ -38,7 +38,7 @@ impl Negotiator {
                 QuickState::AwaitConnected { .. } | QuickState::Finished => {}
             }
         }
-        tracing::info!(connection = %tunnel.config.name, ike_sa = %id, %reason, "IKE SA down");
+        tracing::debug!(connection = %tunnel.config.name, ike_sa = %id, %reason, "IKE SA down");
         self.cx.emit(Event::IkeSaDown {
             connection: sa.connection,
             ike_sa: id,

@@ -201,7 +201,7 @@ impl Negotiator {
             confirmed: false,
         };
         self.cx.counters.totals.ike_sas += 1;
-        tracing::info!(connection = %exchange.connection.name, ike_sa = %id, peer = %sa.path.remote,
+        tracing::debug!(connection = %exchange.connection.name, ike_sa = %id, peer = %sa.path.remote,
             role = %sa.role, suite = %sa.suite, "IKE SA established");
         self.cx.emit(Event::IkeSaUp {
             connection,

@@ -98,7 +98,7 @@ impl Negotiator {
         phase: Phase,
         explanation: String,
     ) {
-        tracing::warn!(?connection, peer = %remote, ?phase, "negotiation failed: {explanation}");
+        tracing::debug!(?connection, peer = %remote, ?phase, "negotiation failed: {explanation}");
         if let Some(tunnel) = connection.and_then(|id| self.tunnels.get_mut(&id)) {
             tunnel.last_failure = Some(explanation.clone());
         }
