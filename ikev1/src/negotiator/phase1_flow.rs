@@ -24,7 +24,7 @@ use crate::sa::ike::{IkeSa, LastPhase1, UsedMessageIds};
 use crate::wire::{CookiePair, Incoming};
 
 /// How long an IKE SA with a successor lives on, for exchanges that are under way.
-const IKE_GRACE: Duration = Duration::from_secs(20);
+const IKE_GRACE: Duration = Duration::from_secs(10);
 
 /// An SA younger than this may have crossed, on the way, a message that knows nothing of it.
 const CROSSING_WINDOW: Duration = Duration::from_secs(60);

@@ -141,8 +141,8 @@ impl Succession {
     pub(crate) fn grace_factor(self) -> u32 {
         match self {
             Self::Newer => 1,
-            Self::Contested => 4,
-            Self::CrossedWins | Self::CrossedLoses => 8,
+            Self::Contested => 2,
+            Self::CrossedWins | Self::CrossedLoses => 4,
         }
     }
 
