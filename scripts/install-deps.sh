@@ -13,8 +13,7 @@ wanted=(
   "iputils-ping:ping"
   "nftables:nft"                               # NAT and packet loss
   "ethtool:ethtool"                            # a WAN without segmentation offload
-  "tcpdump:tcpdump"                            # captures
-  "tshark:tshark"                              # an independent reader of our ESP and IKE
+  "tshark:tshark"                              # captures, and an independent reader of them
   "keepalived:keepalived"                      # what our pair is compared with
   "strongswan-charon:/usr/lib/ipsec/charon"    # the peer
   "strongswan-swanctl:swanctl"

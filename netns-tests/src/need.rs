@@ -24,7 +24,7 @@ pub const PING: Need = Need::Program("ping", "iputils-ping");
 /// A WAN without segmentation offload.
 pub const ETHTOOL: Need = Need::Program("ethtool", "ethtool");
 /// Captures.
-pub const TCPDUMP: Need = Need::Program("tcpdump", "tcpdump");
+pub const DUMPCAP: Need = Need::Program("dumpcap", "wireshark-common");
 /// The judge of what is on the wire.
 pub const TSHARK: Need = Need::Program("tshark", "tshark");
 /// Today's way to move an address.

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use netns_tests::lab::{Bridge, wait_for};
-use netns_tests::need::{PING, TCPDUMP, TSHARK};
+use netns_tests::need::{DUMPCAP, PING, TSHARK};
 use netns_tests::peer::{StrongSwan, swan};
 use netns_tests::probe::{Amount, Bulk, Capture, Numbered, Ping, Tshark};
 use netns_tests::topology::{
@@ -120,7 +120,7 @@ fn the_numbered_probe_sees_loss() {
 /// A capture holds what crossed, and tshark reads it.
 #[test]
 fn a_capture_is_read_by_tshark() {
-    scenario(&[PING, TCPDUMP, TSHARK], || {
+    scenario(&[PING, DUMPCAP, TSHARK], || {
         let sites = TwoSites::new(&Lab::new()?)?;
         let capture = Capture::start(&sites.gw_b, "wan", "icmp")?;
         Ping::to(B_WAN.parse()?).count(4).from(&sites.gw_a)?;

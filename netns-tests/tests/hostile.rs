@@ -30,7 +30,7 @@ const B: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 2);
 
 fn with_capture(needs: &[Need]) -> Vec<Need> {
     let mut needs = needs.to_vec();
-    needs.push(need::TCPDUMP);
+    needs.push(need::DUMPCAP);
     needs
 }
 

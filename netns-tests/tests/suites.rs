@@ -185,7 +185,7 @@ fn a_later_proposal_is_found() {
 #[test]
 fn every_esp_suite_is_read_by_tshark() {
     let mut needs = AGAINST_OURSELVES.to_vec();
-    needs.extend([need::TCPDUMP, need::TSHARK]);
+    needs.extend([need::DUMPCAP, need::TSHARK]);
     scenario(&needs, || {
         let pair = AgainstOurselves::start(&policy_a(), &Options { keylog: true })?;
         let capture = Capture::start(&pair.sites.gw_b, "wan", "ip proto 50")?;

@@ -15,7 +15,7 @@ const KEYLOG: Options = Options { keylog: true };
 
 fn with_tshark(needs: &[Need]) -> Vec<Need> {
     let mut needs = needs.to_vec();
-    needs.extend([need::TCPDUMP, need::TSHARK, need::ETHTOOL]);
+    needs.extend([need::DUMPCAP, need::TSHARK, need::ETHTOOL]);
     needs
 }
 

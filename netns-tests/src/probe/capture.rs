@@ -1,18 +1,21 @@
-//! What is on a wire, by `tcpdump`.
+//! What is on a wire, by `dumpcap` (which comes with tshark, and unlike tcpdump works in a
+//! user's namespaces).
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::process::Signal;
 
+use super::pcap::{self, IpPacket};
 use crate::LabError;
-use crate::lab::{Background, Host, wait_for};
+use crate::lab::{Background, Host, POLL, wait_for};
 
-/// Looks without a change after which a count stands still.
-const STANDSTILL: u32 = 20;
+/// dumpcap flushes its file every half second; one that has not grown for twice that long
+/// holds all there is.
+const STANDSTILL: Duration = Duration::from_secs(1);
 
-/// How long tcpdump may take to write down what it has seen.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long dumpcap may take to write down what it has seen.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A running capture.
 #[derive(Debug)]
@@ -22,69 +25,88 @@ pub struct Capture {
 }
 
 impl Capture {
-    /// Captures on a device of a host; `filter` is tcpdump's, empty for everything.
+    /// Captures on a device of a host; `filter` is libpcap's, empty for everything.
     ///
     /// # Errors
-    /// When `tcpdump` does not start.
+    /// When `dumpcap` does not start.
     pub fn start(host: &Host, device: &str, filter: &str) -> Result<Self, LabError> {
-        // Debian's AppArmor profile lets tcpdump write to names that end in .pcap only.
         let file = host.directory().join(format!("{device}.pcap"));
-        let mut command = host.command("tcpdump");
-        command.args(["-i", device, "-n", "-U", "-Z", "root", "--immediate-mode"]);
+        let mut command = host.command("dumpcap");
+        command.args(["-i", device, "-q", "-P", "-f", filter]);
         // The kernel's buffer has slots of the snapshot length: with the default one it holds
         // eight packets.
-        command.args(["-s", "9216", "-B", "32768"]);
-        command.arg("-w").arg(&file).args(filter.split_whitespace());
-        let mut process = host.spawn("tcpdump", command)?;
-        process.wait_for_line("listening on", PATIENCE)?;
+        command.args(["-s", "9216", "-B", "32"]);
+        command.arg("-w").arg(&file);
+        let mut process = host.spawn("dumpcap", command)?;
+        process.wait_for_line("File: ", PATIENCE)?;
         Ok(Self { process, file })
+    }
+
+    /// Waits until the packets captured so far satisfy a condition.
+    ///
+    /// # Errors
+    /// [`LabError::Timeout`], or when the file cannot be read.
+    pub fn wait_for<T>(
+        &self,
+        what: &str,
+        mut condition: impl FnMut(&[IpPacket]) -> Option<T>,
+    ) -> Result<T, LabError> {
+        wait_for(what, PATIENCE, || {
+            Ok(condition(&pcap::ipv4_packets(&self.file)?))
+        })
     }
 
     /// Ends the capture once every packet that passed is in the file, and says where it is.
     ///
     /// # Errors
-    /// When packets were lost on the way to the file, or `tcpdump` does not end.
+    /// When packets were lost on the way to the file, or `dumpcap` does not end.
     pub fn finish(mut self) -> Result<PathBuf, LabError> {
-        // "Received" may include one that came before the filter was in place, so a count that
-        // stands still is as good as an equal one.
-        let (mut last, mut standing) = (0, 0);
-        wait_for("tcpdump to have written every packet", PATIENCE, || {
-            let before = self.process.log().lines().count();
-            // Prints "N packets captured, M packets received by filter, K packets dropped by
-            // kernel".
-            self.process.signal(Signal::USR1)?;
-            let counts = wait_for("tcpdump's counters", PATIENCE, || {
-                let log = self.process.log();
-                let line = log.lines().nth(before).map(numbers);
-                Ok(line.filter(|counts| counts.len() >= 3))
-            })?;
-            let &[captured, received, dropped] = counts.as_slice() else {
-                return Err(LabError::unreadable(
-                    "tcpdump's counters",
-                    &self.process.log(),
-                ));
+        let (mut last, mut standing) = (0, Duration::ZERO);
+        wait_for("a capture that does not grow any more", PATIENCE, || {
+            let size = std::fs::metadata(&self.file)
+                .map_err(LabError::at("look at the capture"))?
+                .len();
+            standing = if size == last {
+                standing + POLL
+            } else {
+                Duration::ZERO
             };
-            if dropped > 0 {
-                return Err(LabError::Damaged(format!("tcpdump lost {dropped} packets")));
-            }
-            standing = if captured == last { standing + 1 } else { 0 };
-            last = captured;
-            Ok((captured == received || standing >= STANDSTILL).then_some(()))
+            last = size;
+            Ok((standing >= STANDSTILL).then_some(()))
         })?;
         self.process.signal(Signal::INT)?;
         self.process.wait(PATIENCE)?;
-        Ok(self.file.clone())
+        let log = self.process.log();
+        match dropped(&log) {
+            Some(0) => Ok(self.file.clone()),
+            Some(lost) => Err(LabError::Damaged(format!("dumpcap lost {lost} packets"))),
+            None => Err(LabError::unreadable("dumpcap's last words", &log)),
+        }
     }
 
-    /// The file; packets are in it as soon as they were seen.
+    /// The file.
     #[must_use]
     pub fn file(&self) -> &Path {
         &self.file
     }
 }
 
-fn numbers(line: &str) -> Vec<u64> {
-    line.split_whitespace()
-        .filter_map(|word| word.parse().ok())
-        .collect()
+/// `Packets received/dropped on interface 'wan': 6/0 (pcap:0/…)`.
+fn dropped(log: &str) -> Option<u64> {
+    let line = log.lines().find(|line| line.contains("received/dropped"))?;
+    let (_received, rest) = line.rsplit_once("': ")?.1.split_once('/')?;
+    rest.split_whitespace().next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_drops_are_read_from_the_last_words() {
+        let log = "Packets captured: 6\nPackets received/dropped on interface 'wan': 6/2 \
+                   (pcap:2/dumpcap:0/flushed:0/ps_ifdrop:0) (75.0%)\n";
+        assert_eq!(dropped(log), Some(2));
+        assert_eq!(dropped("File: /run/lab/wan.pcap\n"), None);
+    }
 }

@@ -44,7 +44,7 @@ const ISAKMP_EXCHANGE: usize = 18;
 const MAIN_MODE: u8 = 2;
 const QUICK_MODE: u8 = 32;
 
-/// All whole IPv4 packets in a file that `tcpdump` wrote on this machine.
+/// All whole IPv4 packets in a file that was written on this machine, possibly half of it so far.
 ///
 /// # Errors
 /// When the file cannot be read.

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use netns_tests::lab::wait_for;
-use netns_tests::need::{PING, TCPDUMP};
+use netns_tests::need::{DUMPCAP, PING};
 use netns_tests::peer::{Charon, StrongSwan, Vipsec, vipsec};
 use netns_tests::probe::{Amount, Bulk, Capture, Ping, pcap};
 use netns_tests::topology::{HOST_A, HOST_B};
@@ -113,7 +113,7 @@ fn picture(kind: PeerKind) -> Vec<String> {
 }
 
 fn negotiate(story: &Story, sites: &TwoSites, ours: &Vipsec) -> Result<(), Box<dyn Error>> {
-    let capture = match TCPDUMP.missing() {
+    let capture = match DUMPCAP.missing() {
         None => {
             let filter = "udp port 500 or udp port 4500";
             Some(Capture::start(&sites.gw_a, "wan", filter)?)
@@ -125,10 +125,8 @@ fn negotiate(story: &Story, sites: &TwoSites, ours: &Vipsec) -> Result<(), Box<d
     Ping::to(HOST_B).until_answered(&sites.host_a, Duration::from_secs(5))?;
     let mut took = String::new();
     if let Some(capture) = capture {
-        let packets = pcap::ipv4_packets(&capture.finish()?)?;
-        if let Some(time) = pcap::negotiation_time(&packets) {
-            took = format!(", {} from the first message to the last", ms(time));
-        }
+        let time = capture.wait_for("a complete negotiation", pcap::negotiation_time)?;
+        took = format!(", {} from the first message to the last", ms(time));
     }
     story.step(format!("the tunnel is up: main mode and quick mode{took}"));
     for sa in &status.ike_sas {

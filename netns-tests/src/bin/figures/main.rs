@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use netns_tests::need::{PING, TCPDUMP};
+use netns_tests::need::{DUMPCAP, PING};
 use netns_tests::probe::{Amount, Bulk, Capture, Ping, pcap};
 use netns_tests::topology::HOST_B;
 use netns_tests::{Lab, LabError, Need, Outcome, TwoSites, isolated};
@@ -44,7 +44,7 @@ struct Options {
 }
 
 fn main() -> ExitCode {
-    let needs = [PING, TCPDUMP, Need::Tun, Need::StrongSwan, Need::Vipsec];
+    let needs = [PING, DUMPCAP, Need::Tun, Need::StrongSwan, Need::Vipsec];
     isolated(&needs, run)
 }
 
@@ -128,10 +128,9 @@ fn negotiation(options: &Options) -> Result<Vec<Value>, Box<dyn Error>> {
 fn one_negotiation(sites: &TwoSites, running: &pairing::Running) -> Result<Duration, LabError> {
     let capture = Capture::start(&sites.gw_a, "wan", "udp port 500 or udp port 4500")?;
     running.up()?;
-    let packets = pcap::ipv4_packets(&capture.finish()?)?;
+    let time = capture.wait_for("a complete negotiation", pcap::negotiation_time)?;
     running.down()?;
-    pcap::negotiation_time(&packets)
-        .ok_or_else(|| LabError::Damaged("no complete negotiation in the capture".to_owned()))
+    Ok(time)
 }
 
 /// One TCP stream from host to host.
