@@ -77,6 +77,14 @@ impl Machine {
     }
 }
 
+impl Machine {
+    /// Less than a quarter of the cores was in use before the bench began.
+    pub(super) fn is_at_rest(&self) -> bool {
+        let load: f64 = self.load.parse().unwrap_or(0.0);
+        load < self.cores as f64 / 4.0
+    }
+}
+
 /// Processors that this process may use.
 pub(super) fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)

@@ -89,6 +89,12 @@ fn measure(
 ) -> Result<(), Box<dyn std::error::Error>> {
     let mut report = Report::new();
     println!("{}\n", report.machine);
+    if !report.machine.is_at_rest() {
+        eprintln!(
+            "vipsec bench: other programs keep this machine busy: ratios and processor time \
+             mean something, rates do not"
+        );
+    }
     if let Some(wanted) = crypto {
         let figures = crypto::measure(wanted, output.effort())?;
         println!("{figures}");
@@ -102,10 +108,16 @@ fn measure(
         report.core = Some(figures);
     }
     if let Some(wanted) = path {
-        let figures = path::measure(wanted, output.effort())?;
-        println!("{figures}");
-        report.bars.extend(bars::path(&figures));
-        report.path = Some(figures);
+        match path::measure(wanted, output.effort()) {
+            Ok(figures) => {
+                println!("{figures}");
+                report.bars.extend(bars::path(&figures));
+                report.path = Some(figures);
+            }
+            // What was measured before is still worth showing.
+            Err(error) if crypto.is_some() => eprintln!("vipsec bench: {error}"),
+            Err(error) => return Err(error.into()),
+        }
     }
     report.show_bars();
     report.save(output)?;

@@ -30,6 +30,7 @@ pub(super) use tunnels::Contender;
 pub(super) use world::WorldFigures;
 
 pub(super) use gateway::{GatewayArgs, run as run_gateway};
+use world::{NO_WORLD, Which};
 pub(super) use world::{WorldArgs, run as run_world};
 
 /// What the links between the gateways do with packets.
@@ -105,60 +106,50 @@ pub(super) struct PathArgs {
 /// Measures all rounds.
 ///
 /// # Errors
-/// When this machine gives no namespaces. A contender that does not work is named and left
-/// out.
+/// When this machine gives no namespaces, or not one contender works. A contender that does
+/// not work is named and left out.
 pub(super) fn measure(args: &PathArgs, effort: Effort) -> Result<PathFigures, BenchError> {
-    let wans = if args.wan.is_empty() {
-        Wan::ALL.to_vec()
-    } else {
-        args.wan.clone()
-    };
-    let contenders = present(args);
     let quick = effort.is_quick();
-    let rounds = args.rounds.unwrap_or(if quick { 1 } else { 5 });
-    let seconds = args.seconds.unwrap_or(if quick { 1.0 } else { 2.0 });
-    let workers = args
-        .workers
-        .unwrap_or_else(|| (machine::cores() / 2).max(1));
     let mut figures = PathFigures {
-        rounds,
-        seconds,
-        workers,
+        rounds: args.rounds.unwrap_or(if quick { 1 } else { 5 }),
+        seconds: args.seconds.unwrap_or(if quick { 1.0 } else { 2.0 }),
+        workers: args
+            .workers
+            .unwrap_or_else(|| (machine::cores() / 2).max(1)),
         ..PathFigures::default()
     };
-    let total = rounds * wans.len() * contenders.len();
-    let (start, mut done) = (Instant::now(), 0);
-    for round in 0..rounds {
-        for wan in &wans {
-            for contender in &contenders {
-                done += 1;
-                eprint!("path {done}/{total}: {contender}, {wan} ... ");
-                let world = WorldArgs {
-                    contender: *contender,
-                    wan: *wan,
-                    seconds,
-                    workers,
-                    // What UDP and round trips cost does not depend on how super-packets
-                    // cross the WAN: there are none.
-                    bulk_only: args.bulk_only || *wan != Wan::Plain,
-                };
-                match one(&world) {
-                    Ok(run) => {
-                        let tcp = run.tcp.map_or(0.0, |tcp| tcp.gbit_s);
-                        let left = start.elapsed() * (total - done) as u32 / done as u32;
-                        eprintln!("{} Gbit/s, {} s to go", digits(tcp), left.as_secs());
-                        figures.runs.push(Run {
-                            round,
-                            wan: *wan,
-                            contender: *contender,
-                            figures: run,
-                        });
-                    }
-                    Err(reason) => {
-                        eprintln!("failed\n{reason}");
-                        figures.failed.push(format!("{contender}, {wan}: {reason}"));
-                    }
-                }
+    let turns = turns(args, figures.rounds);
+    let (start, total) = (Instant::now(), turns.len());
+    for (done, turn) in (1_u32..).zip(turns) {
+        let Turn {
+            round,
+            wan,
+            contender,
+        } = turn;
+        eprint!("path {done}/{total}: {contender}, {wan} ... ");
+        let world = WorldArgs {
+            contender,
+            wan,
+            seconds: figures.seconds,
+            workers: figures.workers,
+            figures: turn.which(args),
+        };
+        match one(&world) {
+            Ok(run) => {
+                let left = start.elapsed() * (total as u32 - done) / done;
+                let tcp = run.tcp.map_or(0.0, |tcp| tcp.gbit_s);
+                eprintln!("{} Gbit/s, {} s to go", digits(tcp), left.as_secs());
+                figures.runs.push(Run {
+                    round,
+                    wan,
+                    contender,
+                    figures: run,
+                });
+            }
+            Err(Failure::NoWorld(reason)) => return Err(BenchError::Path(reason)),
+            Err(Failure::Contender(reason)) => {
+                eprintln!("failed\n{reason}");
+                figures.failed.push(format!("{contender}, {wan}: {reason}"));
             }
         }
     }
@@ -167,6 +158,52 @@ pub(super) fn measure(args: &PathArgs, effort: Effort) -> Result<PathFigures, Be
         return Err(BenchError::Path(why));
     }
     Ok(figures)
+}
+
+/// One contender under one condition in one round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Turn {
+    round: usize,
+    wan: Wan,
+    contender: Contender,
+}
+
+impl Turn {
+    /// What UDP and round trips cost does not depend on how super-packets cross the WAN: there
+    /// are none. Spinning is for round trips; beside two spinning gateways nothing else finds a
+    /// core on a small machine.
+    fn which(self, args: &PathArgs) -> Which {
+        match self.contender {
+            Contender::StaticSpin => Which::Idle,
+            _ if args.bulk_only || self.wan != Wan::Plain => Which::Bulk,
+            _ => Which::All,
+        }
+    }
+}
+
+/// Every turn in its order: all contenders under a condition, all conditions in a round.
+fn turns(args: &PathArgs, rounds: usize) -> Vec<Turn> {
+    let wans = if args.wan.is_empty() {
+        Wan::ALL.to_vec()
+    } else {
+        args.wan.clone()
+    };
+    let contenders = present(args);
+    let mut turns = Vec::new();
+    for round in 0..rounds {
+        for wan in &wans {
+            let turn = |contender: &Contender| Turn {
+                round,
+                wan: *wan,
+                contender: *contender,
+            };
+            turns.extend(contenders.iter().map(turn));
+        }
+    }
+    turns.retain(|turn| {
+        turn.contender != Contender::StaticSpin || (turn.wan == Wan::Plain && !args.bulk_only)
+    });
+    turns
 }
 
 /// The wanted contenders that are there; the others are named.
@@ -186,28 +223,73 @@ fn present(args: &PathArgs) -> Vec<Contender> {
     wanted.into_iter().filter(is_there).collect()
 }
 
+/// Why a turn gave no figures.
+enum Failure {
+    /// This machine has no private worlds for us.
+    NoWorld(String),
+    /// This contender did not work.
+    Contender(String),
+}
+
 /// One world; its output's last line is the figures.
-fn one(args: &WorldArgs) -> Result<WorldFigures, String> {
-    let program = std::env::current_exe().map_err(|error| error.to_string())?;
+fn one(args: &WorldArgs) -> Result<WorldFigures, Failure> {
     let contender = <Contender as clap::ValueEnum>::to_possible_value(&args.contender);
-    let mut command = Command::new(program);
-    command.args(["bench", "world", "--wan", args.wan.word()]);
-    command.args(["--seconds", &args.seconds.to_string()]);
-    command.args(["--workers", &args.workers.to_string()]);
-    command.args(
-        contender
-            .iter()
-            .flat_map(|value| ["--contender", value.get_name()]),
-    );
-    if args.bulk_only {
-        command.arg("--bulk-only");
+    let program = std::env::current_exe();
+    let output = program.and_then(|program| {
+        Command::new(program)
+            .args(["bench", "world", "--wan", args.wan.word()])
+            .args(["--seconds", &args.seconds.to_string()])
+            .args(["--workers", &args.workers.to_string()])
+            .args(["--figures", args.figures.word(), "--contender"])
+            .args(contender.iter().map(|value| value.get_name()))
+            .stdin(Stdio::null())
+            .output()
+    });
+    let output = output.map_err(|error| Failure::NoWorld(error.to_string()))?;
+    let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+    if output.status.code() == Some(NO_WORLD) {
+        let hint = "run it as root (sudo), or where users may have namespaces of their own";
+        return Err(Failure::NoWorld(format!("{}; {hint}", complaint.trim())));
     }
-    let output = command
-        .stdin(Stdio::null())
-        .stderr(Stdio::piped())
-        .output()
-        .map_err(|error| error.to_string())?;
     let text = String::from_utf8_lossy(&output.stdout);
     let line = text.lines().last().unwrap_or_default();
-    serde_json::from_str(line).map_err(|_| String::from_utf8_lossy(&output.stderr).into_owned())
+    serde_json::from_str(line).map_err(|_| Failure::Contender(complaint))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn contenders_take_turns_within_a_round() {
+        let args = PathArgs {
+            contenders: vec![Contender::Kernel],
+            wan: vec![Wan::Gro, Wan::Plain],
+            ..PathArgs::default()
+        };
+        let order: Vec<_> = turns(&args, 2).iter().map(|t| (t.round, t.wan)).collect();
+        let expected = [
+            (0, Wan::Gro),
+            (0, Wan::Plain),
+            (1, Wan::Gro),
+            (1, Wan::Plain),
+        ];
+        assert_eq!(order, expected);
+    }
+
+    #[test]
+    fn small_packets_are_measured_once_a_round() {
+        let args = PathArgs::default();
+        let turn = |contender, wan| Turn {
+            round: 0,
+            wan,
+            contender,
+        };
+        assert_eq!(turn(Contender::Vipsec, Wan::Plain).which(&args), Which::All);
+        assert_eq!(turn(Contender::Vipsec, Wan::Gro).which(&args), Which::Bulk);
+        assert_eq!(
+            turn(Contender::StaticSpin, Wan::Plain).which(&args),
+            Which::Idle
+        );
+    }
 }

@@ -2,7 +2,6 @@
 //! with the process. Its last line of output is the figures as JSON.
 
 use std::process::ExitCode;
-use std::thread;
 use std::time::Duration;
 
 use netns_tests::probe::Ping;
@@ -29,9 +28,31 @@ pub(in crate::bench) struct WorldArgs {
     /// Data-plane threads of each of our gateways
     #[arg(long)]
     pub(super) workers: usize,
-    /// Only bulk TCP
+    /// Which figures
     #[arg(long)]
-    pub(super) bulk_only: bool,
+    pub(super) figures: Which,
+}
+
+/// Which figures a turn is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(in crate::bench) enum Which {
+    /// All of them
+    All,
+    /// Only bulk TCP
+    Bulk,
+    /// Only round trips through the idle tunnel
+    Idle,
+}
+
+impl Which {
+    /// The word of the command line.
+    pub(super) const fn word(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Bulk => "bulk",
+            Self::Idle => "idle",
+        }
+    }
 }
 
 /// One contender under one condition, once.
@@ -58,6 +79,9 @@ pub struct WorldFigures {
 /// How long a first packet may take through the tunnel.
 const FIRST_PACKET: Duration = Duration::from_secs(8);
 
+/// The exit code when this machine gives no private worlds; see [`isolated`].
+pub(super) const NO_WORLD: i32 = 2;
+
 /// Runs in a private world and prints the figures.
 pub(in crate::bench) fn run(args: &WorldArgs) -> ExitCode {
     isolated(&[], || -> Outcome {
@@ -78,18 +102,18 @@ fn measure(args: &WorldArgs) -> Result<WorldFigures, LabError> {
     Ping::to(HOST_B).until_answered(&sites.host_a, FIRST_PACKET)?;
     let pids = running.pids.as_slice();
     let time = Duration::from_secs_f64(args.seconds.clamp(0.2, 10.0));
-    let bulk = |streams| traffic::bulk(&sites, streams, time, pids).map(Some);
-    let mut figures = WorldFigures {
-        tcp: bulk(Streams::AToB(1))?,
-        tcp4: bulk(Streams::AToB(4))?,
-        both: bulk(Streams::Both)?,
-        ..WorldFigures::default()
-    };
-    if !args.bulk_only {
-        // Queues run empty first.
-        thread::sleep(Duration::from_millis(200));
-        let round_trips = (time.as_secs_f64() * 500.0) as u32;
+    let mut figures = WorldFigures::default();
+    let round_trips = (time.as_secs_f64() * 500.0) as u32;
+    if args.figures != Which::Bulk {
         figures.idle = Some(traffic::round_trips(&sites, round_trips, false)?);
+    }
+    if args.figures != Which::Idle {
+        let bulk = |streams| traffic::bulk(&sites, streams, time, pids).map(Some);
+        figures.tcp = bulk(Streams::AToB(1))?;
+        figures.tcp4 = bulk(Streams::AToB(4))?;
+        figures.both = bulk(Streams::Both)?;
+    }
+    if args.figures == Which::All {
         figures.loaded = Some(traffic::round_trips(&sites, round_trips, true)?);
         let trial = time / 5;
         figures.udp64 = Some(traffic::highest_rate(&sites, 64, trial, pids)?);

@@ -18,6 +18,9 @@ const PAUSE: Duration = Duration::from_millis(1);
 /// An answer that takes longer is lost.
 const PATIENCE: Duration = Duration::from_millis(500);
 
+/// A tunnel that loses more than this is broken, and waiting for each answer would take hours.
+const MAX_LOST: u32 = 20;
+
 /// Round-trip times in microseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct Rtt {
@@ -84,6 +87,9 @@ fn ask(socket: &UdpSocket, count: u32) -> Result<Rtt, LabError> {
         match answer_to(socket, number) {
             Some(()) => times.push(start.elapsed().as_secs_f64() * 1e6),
             None => lost += 1,
+        }
+        if lost > MAX_LOST {
+            return Err(LabError::Damaged(format!("{lost} round trips got lost")));
         }
     }
     times.sort_by(f64::total_cmp);

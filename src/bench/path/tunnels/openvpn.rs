@@ -64,7 +64,7 @@ fn one(host: &Host, [inner, remote, role, peer]: [&str; 4]) -> Result<Background
     let mut command = host.command(program);
     let words = format!(
         "--dev {DEVICE} --dev-type tun --disable-dco --proto udp --port 1194 --remote {remote} \
-         --ifconfig {inner} --data-ciphers AES-128-GCM --tun-mtu 1400 --fragment 0 \
+         --ifconfig {inner} --data-ciphers AES-128-GCM --tun-mtu 1400 \
          --sndbuf 4194304 --rcvbuf 4194304 --verb 1 {role}"
     );
     command.args(words.split_whitespace());
