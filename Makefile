@@ -44,4 +44,4 @@ release:
 
 # Two at a time: more of them only fight for the processor and stretch each other's timings.
 scenarios:
-	$(LAB) cargo test -p netns-tests -- --test-threads=2
+	$(LAB) cargo test -p netns-tests --no-fail-fast -- --test-threads=2
