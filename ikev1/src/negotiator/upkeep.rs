@@ -142,7 +142,7 @@ impl Negotiator {
         if sa.used.is_nearly_full() {
             sa.rekey_due = true;
         }
-        if sa.nat.any() && sa.path != from && sa.path.local.ip() == from.local.ip() {
+        if sa.nat.remote && sa.path != from && sa.path.local.ip() == from.local.ip() {
             self.move_peer(connection, from);
         }
         self.cx.mark_changed(connection);
