@@ -24,6 +24,32 @@ pub(super) fn now() -> u64 {
     u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX)
 }
 
+/// The ticks of repetitions of the same work. Their median is what the work takes: a
+/// repetition that was interrupted by another program is far off, and has no say.
+#[derive(Debug, Default)]
+pub(super) struct Laps(Vec<u64>);
+
+impl Laps {
+    /// Room for so many repetitions.
+    pub(super) fn with_capacity(laps: u32) -> Self {
+        Self(Vec::with_capacity(laps as usize))
+    }
+
+    #[inline]
+    pub(super) fn add(&mut self, from: u64, to: u64) {
+        self.0.push(to.wrapping_sub(from));
+    }
+
+    /// The median; 0 without any repetition.
+    pub(super) fn median(mut self) -> u64 {
+        let middle = self.0.len() / 2;
+        if self.0.is_empty() {
+            return 0;
+        }
+        *self.0.select_nth_unstable(middle).1
+    }
+}
+
 /// True when a tick is a cycle of the processor's base clock.
 pub(super) const ARE_CYCLES: bool = cfg!(target_arch = "x86_64");
 
@@ -54,5 +80,20 @@ impl Rate {
     /// Ticks in a number of nanoseconds.
     pub(super) fn ticks(self, ns: f64) -> f64 {
         ns * self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interruption_has_no_say() {
+        let mut laps = Laps::with_capacity(3);
+        for (from, to) in [(0, 10), (10, 1_000_000), (5, 14)] {
+            laps.add(from, to);
+        }
+        assert_eq!(laps.median(), 10);
+        assert_eq!(Laps::default().median(), 0);
     }
 }

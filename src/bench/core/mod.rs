@@ -101,8 +101,8 @@ fn by_turns(
     let mut contenders = Vec::new();
     for protection in PROTECTIONS {
         let mut cycle = Cycle::new(protection, input.to_vec())?;
-        let first = cycle.run(20)?.total().max(1) as f64 / 20.0;
-        let times = (rate.ticks(effort.turn_ns) / first).max(1.0) as u32;
+        let first = cycle.run(20)?.total().max(1) as f64;
+        let times = (rate.ticks(effort.turn_ns) / first).max(9.0) as u32;
         contenders.push((protection, cycle, times, Vec::new()));
     }
     for _turn in 0..effort.turns {

@@ -16,7 +16,8 @@ use sha1::Sha1;
 use sha2::{Sha256, Sha384, Sha512};
 
 use super::Spent;
-use crate::bench::{BenchError, ticks};
+use crate::bench::BenchError;
+use crate::bench::ticks::{self, Laps};
 
 type Aes192Gcm = AesGcm<Aes192, U12>;
 
@@ -58,21 +59,24 @@ impl Bare {
     }
 
     pub(super) fn run(&mut self, trains: u32) -> Result<Spent, BenchError> {
-        let mut spent = Spent::default();
+        let (mut seal, mut open) = (Laps::with_capacity(trains), Laps::with_capacity(trains));
         let count = self.buffer.len() / self.stride;
         for _train in 0..trains {
             let start = ticks::now();
             let sealed = self.each(|cipher, packet| cipher.seal(packet));
             let between = ticks::now();
             let opened = self.each(|cipher, packet| cipher.open(packet));
-            spent.open += ticks::now().wrapping_sub(between);
-            spent.seal += between.wrapping_sub(start);
-            spent.packets += count as u64;
+            open.add(between, ticks::now());
+            seal.add(start, between);
             if sealed != count || opened != count {
                 return Err(BenchError::Cipher(self.suite.to_string()));
             }
         }
-        Ok(spent)
+        Ok(Spent {
+            seal: seal.median(),
+            open: open.median(),
+            packets: count as u64,
+        })
     }
 
     fn each(&mut self, work: impl Fn(&dyn Cipher, &mut [u8]) -> Option<()>) -> usize {

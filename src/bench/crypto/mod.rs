@@ -70,14 +70,14 @@ pub struct Side {
     pub cycles_per_byte: f64,
 }
 
-/// Ticks of one turn, and what was done in it.
+/// What a train took in one turn: the median of all its trains.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Spent {
-    /// Ticks of sealing.
+    /// Ticks of sealing it.
     pub(crate) seal: u64,
-    /// Ticks of opening.
+    /// Ticks of opening it.
     pub(crate) open: u64,
-    /// Packets sealed, and opened again.
+    /// Packets of a train.
     pub(crate) packets: u64,
 }
 
@@ -149,20 +149,18 @@ fn one(
     })
 }
 
-/// How many trains take about `budget` ticks.
+/// How many trains take about `budget` ticks; at least enough for a median.
 pub(super) fn trains_within(
     budget: f64,
     mut run: impl FnMut(u32) -> Result<Spent, BenchError>,
 ) -> Result<u32, BenchError> {
-    let mut trains = 1;
-    loop {
-        let spent = run(trains)?;
-        let ticks = (spent.seal + spent.open).max(1) as f64;
-        if ticks * 4.0 >= budget || trains >= 1 << 20 {
-            return Ok(((f64::from(trains) * budget / ticks) as u32).max(1));
-        }
-        trains *= 4;
+    const FEWEST: u32 = 9;
+    let mut spent = Spent::default();
+    for trains in [1, FEWEST] {
+        spent = run(trains)?;
     }
+    let ticks = (spent.seal + spent.open).max(1) as f64;
+    Ok(((budget / ticks) as u32).max(FEWEST))
 }
 
 impl fmt::Display for CryptoFigures {

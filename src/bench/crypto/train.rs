@@ -5,7 +5,8 @@ use ipsec_types::Encapsulation;
 
 use super::Spent;
 use crate::bench::loopback::{self, Loopback, OUTER, Protection};
-use crate::bench::{BenchError, ticks, work::packets};
+use crate::bench::ticks::{self, Laps};
+use crate::bench::{BenchError, work::packets};
 
 /// Packets of one length, as they stand in a worker's buffer.
 pub struct Train {
@@ -64,21 +65,24 @@ impl Train {
     /// # Errors
     /// When a packet was refused: then the figure is none.
     pub(crate) fn run(&mut self, trains: u32) -> Result<Spent, BenchError> {
-        let mut spent = Spent::default();
+        let (mut seal, mut open) = (Laps::with_capacity(trains), Laps::with_capacity(trains));
         let count = self.seal.len();
         for _train in 0..trains {
             let start = ticks::now();
             let sealed = self.seal();
             let between = ticks::now();
             let opened = self.open();
-            spent.open += ticks::now().wrapping_sub(between);
-            spent.seal += between.wrapping_sub(start);
-            spent.packets += count as u64;
+            open.add(between, ticks::now());
+            seal.add(start, between);
             if sealed != count || opened != count {
                 return Err(BenchError::Wrong(self.what.clone()));
             }
         }
-        Ok(spent)
+        Ok(Spent {
+            seal: seal.median(),
+            open: open.median(),
+            packets: count as u64,
+        })
     }
 
     #[cfg(test)]

@@ -8,8 +8,9 @@ use ipsec_types::{Encapsulation, Flow};
 use vti::{Coalescer, Lane, SuperPacket, VirtioHeader};
 
 use super::packets::FromTun;
+use crate::bench::BenchError;
 use crate::bench::loopback::{self, CONNECTION, Loopback, OUTER, Protection};
-use crate::bench::{BenchError, ticks};
+use crate::bench::ticks::{self, Laps};
 
 /// The one tunnel device, which takes super-packets of both kinds.
 const LANE: Lane = Lane {
@@ -34,7 +35,7 @@ pub struct Cycle {
     coalescer: Coalescer,
 }
 
-/// Ticks by stage, and what went through.
+/// Ticks by stage of one time through, the median of several, and what went through.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Stages {
     /// Virtio header, segments with their headers and checksums.
@@ -145,7 +146,7 @@ impl Cycle {
     /// # Errors
     /// When a packet was refused on the way.
     pub fn run(&mut self, times: u32) -> Result<Stages, BenchError> {
-        let mut spent = Stages::default();
+        let mut laps: [Laps; 4] = core::array::from_fn(|_| Laps::with_capacity(times));
         for _time in 0..times {
             let start = ticks::now();
             let split = self.split();
@@ -154,24 +155,25 @@ impl Cycle {
             let after_seal = ticks::now();
             let opened = self.open();
             let after_open = ticks::now();
-            let written = self.coalesce();
-            let end = ticks::now();
-            spent.split += after_split.wrapping_sub(start);
-            spent.seal += after_seal.wrapping_sub(after_split);
-            spent.open += after_open.wrapping_sub(after_seal);
-            spent.coalesce += end.wrapping_sub(after_open);
+            black_box(self.coalesce());
+            let marks = [start, after_split, after_seal, after_open, ticks::now()];
+            for (lap, pair) in laps.iter_mut().zip(marks.array_windows()) {
+                let [from, to] = *pair;
+                lap.add(from, to);
+            }
             if split.is_none() || sealed != Some(self.seal.len()) || opened != self.seal.len() {
                 return Err(BenchError::Wrong(self.what.clone()));
             }
-            black_box(written);
-            spent.packets += opened as u64;
-            spent.bytes += self
-                .seal
-                .iter()
-                .map(|slot| slot.inner_len as u64)
-                .sum::<u64>();
         }
-        Ok(spent)
+        let [split, seal, open, coalesce] = laps.map(Laps::median);
+        Ok(Stages {
+            split,
+            seal,
+            open,
+            coalesce,
+            packets: self.seal.len() as u64,
+            bytes: self.seal.iter().map(|slot| slot.inner_len as u64).sum(),
+        })
     }
 
     /// Cut again, what comes out must be the same packets as what went in, byte by byte.
