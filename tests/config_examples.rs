@@ -37,10 +37,6 @@ impl Files for WithKeys {
         "example".to_owned()
     }
 
-    fn cores(&self) -> usize {
-        2
-    }
-
     fn user(&self) -> u32 {
         0
     }

@@ -46,9 +46,6 @@ pub trait Files {
     /// The host's name.
     fn host_name(&self) -> String;
 
-    /// Cores that the daemon may use, at least 1.
-    fn cores(&self) -> usize;
-
     /// The user that we run as.
     fn user(&self) -> u32;
 }
@@ -98,10 +95,6 @@ impl Files for RealFiles {
     fn host_name(&self) -> String {
         let name = rustix::system::uname();
         name.nodename().to_string_lossy().into_owned()
-    }
-
-    fn cores(&self) -> usize {
-        std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get)
     }
 
     fn user(&self) -> u32 {

@@ -35,7 +35,7 @@ pub struct ResolvedConfig {
 pub struct Gateway {
     /// Its name in status and log; the host name unless configured.
     pub name: String,
-    /// Worker threads of the data plane, at least 1; the number of cores unless configured.
+    /// Worker threads of the data plane, at least 1; 1 unless configured.
     pub workers: usize,
     /// Whether each worker stays on a core of its own.
     pub pin_workers: bool,

@@ -28,7 +28,9 @@ pub(super) struct Daemon {
     pub(super) tunnels: Tunnels,
     pub(super) options: RunOptions,
     pub(super) started: Instant,
-    pub(super) ike_inbox: mpsc::Receiver<IkeDatagram>,
+    /// From port 500, where anybody can fill it, and from port 4500: apart, so that a flood
+    /// on the one does not shut out the other.
+    pub(super) ike_inboxes: [mpsc::Receiver<IkeDatagram>; 2],
     pub(super) calls: mpsc::Receiver<Call>,
     /// Above every connection id that was ever used in this process.
     pub(super) next_connection_id: u32,
@@ -91,7 +93,7 @@ impl Daemon {
                 () = timer(deadline.map(|(at, _)| at)) => Wake::Timer(deadline.and_then(|(_, name)| name)),
                 () = self.wake.notified() => Wake::Workers,
                 _ = life.tick() => Wake::Life,
-                Some(datagram) = self.ike_inbox.recv() => Wake::Datagram(datagram),
+                Some(datagram) = next_datagram(&mut self.ike_inboxes) => Wake::Datagram(datagram),
             };
             let now = Instant::now();
             match wake {
@@ -104,10 +106,7 @@ impl Daemon {
                     gateway.holds.release_overdue(now, &gateway.data_plane);
                     gateway.negotiator.handle_timeout(now);
                 }
-                Wake::Life => {
-                    self.gateway.report_life(now);
-                    self.gateway.observe_states(now);
-                }
+                Wake::Life => self.look_after(now).await?,
                 Wake::Reload => match self.reload(now).await {
                     Ok(summary) => info!("{summary}"),
                     Err(refusal) => warn!("{}", refusal.message),
@@ -118,6 +117,17 @@ impl Daemon {
                 }
             }
         }
+    }
+
+    /// What must be looked at now and then.
+    async fn look_after(&mut self, now: Instant) -> Result<(), DaemonError> {
+        self.gateway.report_life(now);
+        self.gateway.observe_states(now);
+        if let Some(worker) = self.gateway.data_plane.failed_worker() {
+            return Err(DaemonError::WorkerEnded(worker));
+        }
+        self.tunnels.repin_when_due(now).await;
+        Ok(())
     }
 
     /// The next instant at which something is due: by the negotiator, with the timer's name,
@@ -177,6 +187,7 @@ impl Daemon {
     fn initiate(&mut self, now: Instant, name: &str) -> Reply {
         match self.find(name) {
             Ok(connection) => {
+                self.gateway.taken_down.remove(&connection);
                 self.gateway.negotiator.handle_command(
                     now,
                     Command::Initiate {
@@ -197,6 +208,7 @@ impl Daemon {
                     .negotiator
                     .handle_command(now, Command::Terminate { connection });
                 self.gateway.history.forget_failure(connection);
+                self.gateway.taken_down.insert(connection);
                 Reply::Done(format!("{name}: terminated"))
             }
             Err(refusal) => Reply::Refused(refusal),
@@ -230,6 +242,16 @@ impl Daemon {
         self.tunnels.remove_all(&self.gateway.data_plane).await;
         self.gateway.data_plane.stop();
         info!("stopped");
+    }
+}
+
+/// The next datagram from either inbox, in fair turns.
+async fn next_datagram(inboxes: &mut [mpsc::Receiver<IkeDatagram>; 2]) -> Option<IkeDatagram> {
+    let [first, second] = inboxes;
+    tokio::select! {
+        Some(datagram) = first.recv() => Some(datagram),
+        Some(datagram) = second.recv() => Some(datagram),
+        else => None,
     }
 }
 

@@ -3,7 +3,7 @@
 //! No method here waits. The event loop feeds it, then calls [`Gateway::settle`], which drains
 //! the negotiator until it has nothing more to say.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -37,6 +37,8 @@ pub(super) struct Gateway {
     opened: HashMap<ConnectionId, u64>,
     pub(super) history: super::history::History,
     pub(super) holds: super::hold::Holds,
+    /// Connections that the operator took down: traffic does not bring them back.
+    pub(super) taken_down: HashSet<ConnectionId>,
     pub(super) unsent: u64,
 }
 
@@ -75,6 +77,7 @@ impl Gateway {
             opened: HashMap::new(),
             history: super::history::History::default(),
             holds: super::hold::Holds::default(),
+            taken_down: HashSet::new(),
             unsent: 0,
         }
     }
@@ -91,6 +94,11 @@ impl Gateway {
     fn name(&self, id: ConnectionId) -> &str {
         self.connection(id)
             .map_or("(removed)", ResolvedConnection::name)
+    }
+
+    /// What the workers had to tell while nobody listened fast enough.
+    pub(super) fn worker_events_lost(&self) -> u64 {
+        self.esp_events.lost()
     }
 
     /// An ISAKMP message has arrived on either port.
@@ -188,9 +196,7 @@ impl Gateway {
                 selectors,
                 reason,
             } => {
-                self.sad.remove_inbound(inbound);
-                self.sad.remove_outbound(connection, outbound);
-                self.pair_names.remove(&(connection, outbound));
+                self.uninstall(connection, inbound, outbound);
                 info!(connection = self.name(connection), %inbound, %outbound, %selectors, %reason, "ESP SA down");
             }
             Event::NegotiationFailed {
@@ -256,6 +262,17 @@ impl Gateway {
         }
     }
 
+    fn uninstall(&mut self, connection: ConnectionId, inbound: Spi, outbound: Spi) {
+        self.sad.remove_inbound(inbound);
+        // The peer may have chosen an SPI that another live pair of ours sends with; that
+        // pair was refused at its installation and must not take the other along.
+        let key = (connection, outbound);
+        if self.pair_names.get(&key) == Some(&inbound) {
+            self.sad.remove_outbound(connection, outbound);
+            self.pair_names.remove(&key);
+        }
+    }
+
     fn switch_outbound(&mut self, now: Instant, id: ConnectionId, inbound: Spi, outbound: Spi) {
         let switched = self.sad.switch_outbound(id, outbound);
         self.holds.release(id, &self.data_plane);
@@ -310,6 +327,9 @@ impl Gateway {
             .iter()
             .find(|pair| pair.permits_outbound(flow))
             .copied()?;
+        if self.taken_down.contains(&id) {
+            return None;
+        }
         match connection.ike.start {
             StartMode::OnStart | StartMode::OnTraffic => Some(Command::Initiate {
                 connection: id,
@@ -345,14 +365,37 @@ impl Gateway {
     /// # Errors
     /// Whatever the file system says.
     pub(super) fn start_keylog(&mut self, directory: &Path) -> std::io::Result<()> {
-        self.keylog = Some(KeyLog::open(directory)?);
+        let mut keylog = KeyLog::open(directory)?;
+        let live = self.sad.export();
+        for (_, sa) in &live.inbound {
+            keylog.esp_sa(&sa.params)?;
+        }
+        for sa in &live.outbound {
+            keylog.esp_sa(&sa.state.params)?;
+        }
+        for sa in self.live_ike_sas() {
+            if let Some(key) = self.negotiator.phase1_key(sa) {
+                keylog.ike_sa(sa.initiator.0, &key)?;
+            }
+        }
+        self.keylog = Some(keylog);
         warn!(directory = %directory.display(), "KEYS ARE BEING WRITTEN TO DISK: whoever reads them reads the tunnels");
         Ok(())
     }
 
+    fn live_ike_sas(&self) -> Vec<ikev1::IkeSaId> {
+        let connections = self.negotiator.status(Instant::now());
+        connections
+            .iter()
+            .flat_map(|connection| connection.ike_sas.iter().map(|sa| sa.id))
+            .collect()
+    }
+
     fn log_esp_keys(&mut self, pair: &EspSaPair) {
         if let Some(keylog) = &mut self.keylog
-            && let Err(error) = keylog.esp_sa_pair(pair)
+            && let Err(error) = keylog
+                .esp_sa(&pair.inbound)
+                .and_then(|()| keylog.esp_sa(&pair.outbound))
         {
             warn!(%error, "key log cannot be written");
         }

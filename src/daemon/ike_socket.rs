@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use ikev1::ISAKMP_PORT;
 use ipsec_types::{GateClosed, SendGate};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -50,6 +50,8 @@ pub(super) enum SendError {
 /// The sockets on port 500 and the tasks that read them.
 pub(super) struct IkeSockets {
     gate: Arc<SendGate>,
+    /// Firewall mark of what is sent.
+    mark: Option<u32>,
     inbound: mpsc::Sender<IkeDatagram>,
     sockets: BTreeMap<IpAddr, Listener>,
 }
@@ -67,9 +69,14 @@ impl Drop for Listener {
 
 impl IkeSockets {
     /// No socket yet; what they will read goes to `inbound`.
-    pub(super) fn new(gate: Arc<SendGate>, inbound: mpsc::Sender<IkeDatagram>) -> Self {
+    pub(super) fn new(
+        gate: Arc<SendGate>,
+        mark: Option<u32>,
+        inbound: mpsc::Sender<IkeDatagram>,
+    ) -> Self {
         Self {
             gate,
+            mark,
             inbound,
             sockets: BTreeMap::new(),
         }
@@ -83,7 +90,7 @@ impl IkeSockets {
         if self.sockets.contains_key(&local) {
             return Ok(());
         }
-        let socket = Arc::new(bind(SocketAddr::new(local, ISAKMP_PORT))?);
+        let socket = Arc::new(bind(SocketAddr::new(local, ISAKMP_PORT), self.mark)?);
         let reader = tokio::task::spawn_local(read(Arc::clone(&socket), self.inbound.clone()));
         self.sockets.insert(local, Listener { socket, reader });
         Ok(())
@@ -108,12 +115,13 @@ impl IkeSockets {
             return Err(SendError::NoSocket(local.ip()));
         };
         self.gate.check(boottime())?;
-        listener.socket.try_send_to(payload, remote)?;
+        // Past tokio, which refuses the first send on a socket it has not yet seen ready.
+        SockRef::from(&*listener.socket).send_to(payload, &remote.into())?;
         Ok(())
     }
 }
 
-fn bind(local: SocketAddr) -> io::Result<UdpSocket> {
+fn bind(local: SocketAddr, mark: Option<u32>) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::for_address(local), Type::DGRAM, Some(Protocol::UDP))?;
     socket.set_nonblocking(true)?;
     if local.is_ipv4() {
@@ -121,6 +129,9 @@ fn bind(local: SocketAddr) -> io::Result<UdpSocket> {
     } else {
         socket.set_only_v6(true)?;
         socket.set_freebind_v6(true)?;
+    }
+    if let Some(mark) = mark {
+        socket.set_mark(mark)?;
     }
     socket.bind(&local.into())?;
     UdpSocket::from_std(socket.into())

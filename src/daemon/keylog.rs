@@ -5,10 +5,10 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use ipsec_types::{EspIntegrity, EspSaPair, EspSaParams, EspSuite, SecretBytes};
+use ipsec_types::{EspIntegrity, EspSaParams, EspSuite, SecretBytes};
 
 /// Two open tables. Their content is as secret as the tunnels themselves.
 pub(super) struct KeyLog {
@@ -28,13 +28,7 @@ impl KeyLog {
             .recursive(true)
             .mode(0o700)
             .create(directory)?;
-        let table = |name: &str| {
-            OpenOptions::new()
-                .append(true)
-                .create(true)
-                .mode(0o600)
-                .open(directory.join(name))
-        };
+        let table = |name: &str| open_private(&directory.join(name));
         Ok(Self {
             directory: directory.to_owned(),
             esp: table("esp_sa")?,
@@ -47,13 +41,12 @@ impl KeyLog {
         &self.directory
     }
 
-    /// Writes both directions of a pair.
+    /// Writes one direction of a pair.
     ///
     /// # Errors
     /// Whatever the file system says; the tunnel does not depend on it.
-    pub(super) fn esp_sa_pair(&mut self, pair: &EspSaPair) -> io::Result<()> {
-        let lines = [&pair.inbound, &pair.outbound].map(esp_sa_line).concat();
-        self.esp.write_all(lines.as_bytes())
+    pub(super) fn esp_sa(&mut self, sa: &EspSaParams) -> io::Result<()> {
+        self.esp.write_all(esp_sa_line(sa).as_bytes())
     }
 
     /// Writes the encryption key of an IKE SA (after the expansion of RFC 2409 Appendix B)
@@ -69,6 +62,27 @@ impl KeyLog {
         let line = format!("{},{}\n", hex(&initiator_cookie), hex(key.expose()));
         self.ike.write_all(line.as_bytes())
     }
+}
+
+/// Opens a file for appending that only we can read. One that is there already is taken over
+/// only when it is ours and has no other name, and loses the permissions it may have had.
+fn open_private(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW)
+        .open(path)?;
+    let found = file.metadata()?;
+    let is_ours = found.uid() == rustix::process::geteuid().as_raw();
+    if !found.is_file() || !is_ours || found.nlink() != 1 {
+        return Err(io::Error::other(format!(
+            "{} is not a file of our own; remove it or choose another folder",
+            path.display()
+        )));
+    }
+    file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
+    Ok(file)
 }
 
 /// One line of Wireshark's `esp_sa` table.

@@ -46,6 +46,9 @@ pub enum DaemonError {
     /// Netlink.
     #[error("cannot talk to the kernel about links and routes: {0}")]
     Netlink(#[from] NetError),
+    /// A worker thread is gone and its share of the traffic with it.
+    #[error("worker {0} of the data plane has ended; the daemon must be started anew")]
+    WorkerEnded(usize),
     /// The netlink socket.
     #[error("cannot open a netlink socket: {0}")]
     NetlinkSocket(#[source] io::Error),

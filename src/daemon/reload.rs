@@ -10,6 +10,7 @@ use tracing::warn;
 
 use super::event_loop::Daemon;
 use super::start::listen;
+use super::tunnels::Tunnels;
 use crate::config::{self, ResolvedConfig, ResolvedConnection};
 use crate::control::{Refusal, RefusalKind};
 
@@ -46,13 +47,13 @@ impl Daemon {
         );
         // Deletes for removed connections leave before their sockets close.
         self.gateway.settle(now);
-        self.drop_what_is_gone(&new).await;
+        self.close_what_is_gone(&new);
         self.gateway.config = new;
         Ok(summary)
     }
 
-    /// Closes listeners and removes VTIs that the new config does not know.
-    async fn drop_what_is_gone(&mut self, new: &ResolvedConfig) {
+    /// Closes listeners and forgets connections that the new config does not know.
+    fn close_what_is_gone(&mut self, new: &ResolvedConfig) {
         let locals: Vec<_> = new
             .connections
             .iter()
@@ -71,15 +72,12 @@ impl Daemon {
                 .iter()
                 .any(|connection| connection.id() == id)
         };
-        let gone: Vec<_> = self
-            .tunnels
-            .connections()
-            .filter(|id| !is_kept(*id))
-            .collect();
-        for id in gone {
-            self.tunnels.remove(id, &self.gateway.data_plane).await;
-            self.gateway.sad.remove_connection(id);
+        for old in &self.gateway.config.connections {
+            if !is_kept(old.id()) {
+                self.gateway.sad.remove_connection(old.id());
+            }
         }
+        self.gateway.taken_down.retain(|id| is_kept(*id));
         self.gateway.history.retain(is_kept);
     }
 
@@ -119,35 +117,47 @@ impl Daemon {
         Ok(())
     }
 
-    /// Makes the VTIs of new and changed connections. A device that cannot be made brings the
-    /// old one back. Returns how many were replaced or made.
+    /// Removes the VTIs that are gone or changed, then makes the new ones: in this order,
+    /// because names and prefixes may move from one connection to another. When one cannot be
+    /// made, all are as they were before. Returns how many were made.
     async fn replace_tunnels(&mut self, new: &ResolvedConfig) -> Result<usize, Refusal> {
-        let mut changed = 0;
-        let mut made: Vec<ConnectionId> = Vec::new();
-        for connection in &new.connections {
-            if self.tunnels.is_as_configured(connection) {
-                continue;
-            }
-            let data_plane = &self.gateway.data_plane;
-            self.tunnels.remove(connection.id(), data_plane).await;
+        let stays = |id: &ConnectionId, tunnels: &Tunnels| {
+            new.connections
+                .iter()
+                .any(|connection| connection.id() == *id && tunnels.is_as_configured(connection))
+        };
+        let removed: Vec<_> = self
+            .tunnels
+            .connections()
+            .filter(|id| !stays(id, &self.tunnels))
+            .collect();
+        let wanted: Vec<_> = new
+            .connections
+            .iter()
+            .filter(|connection| !self.tunnels.is_as_configured(connection))
+            .collect();
+        let data_plane = &self.gateway.data_plane;
+        for id in &removed {
+            self.tunnels.remove(*id, data_plane).await;
+        }
+        for connection in &wanted {
             if let Err(error) = self.tunnels.create(connection, data_plane).await {
-                made.push(connection.id());
-                self.restore_tunnels(&made).await;
+                for made in &wanted {
+                    self.tunnels.remove(made.id(), data_plane).await;
+                }
+                self.restore_tunnels(&removed).await;
                 return Err(Refusal {
                     kind: RefusalKind::Failed,
                     message: error.to_string(),
                     hint: Some("the tunnels are as they were before".to_owned()),
                 });
             }
-            made.push(connection.id());
-            changed += 1;
         }
-        Ok(changed)
+        Ok(wanted.len())
     }
 
-    async fn restore_tunnels(&mut self, touched: &[ConnectionId]) {
-        for id in touched {
-            self.tunnels.remove(*id, &self.gateway.data_plane).await;
+    async fn restore_tunnels(&mut self, removed: &[ConnectionId]) {
+        for id in removed {
             let Some(old) = self.gateway.connection(*id).cloned() else {
                 continue;
             };

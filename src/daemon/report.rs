@@ -123,6 +123,7 @@ impl Gateway {
             note("io", reason, count);
         }
         note("control", "ike_message_not_sent", self.unsent);
+        note("control", "worker_events_lost", self.worker_events_lost());
         rooms
     }
 }

@@ -55,10 +55,11 @@ pub(super) async fn start(
     let started = Instant::now();
     // The control socket first: it is what tells a second daemon that we are here.
     let server = control::Server::bind(&options.socket)?;
-    let tunnels = empty_tunnels(config.gateway.workers).await?;
+    let tunnels = empty_tunnels(config.gateway.workers)?;
     let wake = Arc::new(Notify::new());
-    let (ike_sender, ike_inbox) = mpsc::channel(IKE_QUEUE);
-    let parts = parts(config, &wake, ike_sender, started)?;
+    let (isakmp_sender, isakmp_inbox) = mpsc::channel(IKE_QUEUE);
+    let (nat_t_sender, nat_t_inbox) = mpsc::channel(IKE_QUEUE);
+    let parts = parts(config, &wake, [isakmp_sender, nat_t_sender], started)?;
     let next_connection_id = next_connection_id(&parts.config);
     let (calls_sender, calls) = mpsc::channel(CALL_QUEUE);
     let mut daemon = Daemon {
@@ -66,7 +67,7 @@ pub(super) async fn start(
         tunnels,
         options,
         started,
-        ike_inbox,
+        ike_inboxes: [isakmp_inbox, nat_t_inbox],
         calls,
         next_connection_id,
         wake,
@@ -86,17 +87,9 @@ pub(super) async fn start(
     Ok(daemon)
 }
 
-/// Netlink, swept of the routes that a killed daemon may have left.
-async fn empty_tunnels(workers: usize) -> Result<Tunnels, DaemonError> {
+fn empty_tunnels(workers: usize) -> Result<Tunnels, DaemonError> {
     let (net, netlink) = vti::Netlink::connect().map_err(DaemonError::NetlinkSocket)?;
     tokio::spawn(netlink);
-    let swept = net.sweep().await?;
-    if swept > 0 {
-        warn!(
-            routes = swept,
-            "removed what a daemon that was killed had left"
-        );
-    }
     Ok(Tunnels::new(net, workers))
 }
 
@@ -104,24 +97,25 @@ async fn empty_tunnels(workers: usize) -> Result<Tunnels, DaemonError> {
 fn parts(
     config: ResolvedConfig,
     wake: &Arc<Notify>,
-    ike_sender: mpsc::Sender<IkeDatagram>,
+    [isakmp, nat_t]: [mpsc::Sender<IkeDatagram>; 2],
     now: Instant,
 ) -> Result<Parts, DaemonError> {
     let gate = Arc::new(SendGate::always_open());
     let wake = Arc::clone(wake);
+    let mark = config.gateway.firewall_mark;
     let (sad, esp_events) = Sad::new(SadConfig {
         workers: config.gateway.workers,
         backends: AeadBackends::measure(),
         notify: Some(Arc::new(move || wake.notify_one())),
         ..SadConfig::default()
     });
-    let inbox: Arc<dyn ControlSink> = Arc::new(NatTraversalInbox(ike_sender.clone()));
+    let inbox: Arc<dyn ControlSink> = Arc::new(NatTraversalInbox(nat_t));
     let data_plane = DataPlane::start(
         DataPlaneConfig {
             workers: config.gateway.workers,
             pin: config.gateway.pin_workers,
             busy_poll: config.gateway.busy_poll,
-            mark: config.gateway.firewall_mark,
+            mark,
             ..DataPlaneConfig::default()
         },
         &gate,
@@ -143,7 +137,7 @@ fn parts(
         sad,
         esp_events,
         data_plane,
-        ike_sockets: IkeSockets::new(gate, ike_sender),
+        ike_sockets: IkeSockets::new(gate, mark, isakmp),
         keylog: None,
     })
 }
@@ -160,6 +154,8 @@ impl Daemon {
                 connection.ike.local,
             )?;
         }
+        // Only now: whoever holds our ports is alive, and his routes are not left over.
+        self.tunnels.sweep().await;
         if let Some(directory) = &self.options.keylog {
             gateway
                 .start_keylog(directory)

@@ -1,13 +1,15 @@
 //! One VTI a connection: the device, its addresses and routes, and its place in the data plane.
 
+use core::time::Duration;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::time::Instant;
 
 use esp_dataplane::worker::{DataPlane, DataPlaneError, TunnelSpec};
 use ikev1::config::RemoteAddress;
 use ipnet::IpNet;
 use ipsec_types::ConnectionId;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 use vti::{LinkSettings, MssClamp, NetError, Netlink, Route, Tun, TunConfig, TunError};
 
 use crate::config::{Mss, ResolvedConnection, VtiConfig};
@@ -18,6 +20,10 @@ const TX_QUEUE_LEN: u32 = 1000;
 
 /// The kernel's main routing table.
 const MAIN_TABLE: u32 = 254;
+
+/// How often the pinned ways to the peers are looked after: a link that flaps is back within a
+/// few seconds, and a dump of a large routing table is not free.
+const REPIN_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Why a VTI could not be made; whatever was made of it is removed again.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +61,7 @@ pub(super) struct Tunnels {
     net: Netlink,
     workers: usize,
     devices: BTreeMap<ConnectionId, Device>,
+    repin_at: Option<Instant>,
 }
 
 struct Device {
@@ -71,6 +78,30 @@ impl Tunnels {
             net,
             workers,
             devices: BTreeMap::new(),
+            repin_at: None,
+        }
+    }
+
+    /// Removes the routes that a daemon which was killed has left.
+    pub(super) async fn sweep(&self) {
+        match self.net.sweep().await {
+            Ok(0) => {}
+            Ok(routes) => warn!(routes, "removed what a daemon that was killed had left"),
+            Err(error) => warn!(%error, "left-over routes could not all be removed"),
+        }
+    }
+
+    /// Makes the ways to the peers right again every few seconds: links flap, other programs
+    /// tidy up, and without its pin a tunnel would swallow its own ESP.
+    pub(super) async fn repin_when_due(&mut self, now: Instant) {
+        if self.repin_at.is_some_and(|at| now < at) {
+            return;
+        }
+        self.repin_at = Some(now + REPIN_INTERVAL);
+        for device in self.devices.values() {
+            if let Err(error) = self.pin_peer(device, &device.settings.routes).await {
+                warn!(device = %device.settings.device, %error, "the way to the peer cannot be kept");
+            }
         }
     }
 
@@ -185,7 +216,9 @@ impl Tunnels {
             .map(|other| other.index)
             .chain([device.index])
             .collect();
-        self.net.pin_peer(peer, &ours).await?;
+        if self.net.pin_peer(peer, &ours).await?.is_none() {
+            debug!(%peer, "no way to pin: unreachable, on this machine, or routed by its own host route");
+        }
         Ok(())
     }
 
@@ -202,7 +235,23 @@ impl Tunnels {
         if let Err(error) = data_plane.remove_tunnel(connection) {
             warn!(device = %device.settings.device, %error, "workers did not let go of the VTI");
         }
+        self.net.forget_device(device.index);
+        self.unpin(&device).await;
         info!(device = %device.settings.device, "VTI is removed");
+    }
+
+    /// Gives the way to the peer of a removed device back, unless another one needs it.
+    async fn unpin(&self, gone: &Device) {
+        let Some(peer) = gone.peer else {
+            return;
+        };
+        let is_needed = self
+            .devices
+            .values()
+            .any(|device| device.peer == Some(peer));
+        if !is_needed && let Err(error) = self.net.unpin_peer(peer).await {
+            warn!(%peer, %error, "the pinned way to the peer could not be removed");
+        }
     }
 
     /// Removes everything, the pinned ways to the peers too.

@@ -110,7 +110,10 @@ impl Negotiator {
         };
         let current = self.current_ike_sa(connection);
         if let Some(sa) = current.and_then(|id| self.sas.get(&id))
-            && sa.nat.any()
+            // Only a NAT in front of the peer moves it; without one, whoever copies the
+            // newest packet and delivers it first would divert our traffic (RFC 3947 §6).
+            && sa.nat.remote
+            && remote.port() != 0
             && sa.path.remote != remote
         {
             let path = Path { remote, ..sa.path };

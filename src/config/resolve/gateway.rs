@@ -63,7 +63,7 @@ pub(super) fn resolve(raw: &RawGateway, context: &mut Context<'_>) -> Option<Gat
     });
     Some(Gateway {
         name: value(name, || files.host_name())?,
-        workers: value(workers, || files.cores().max(1))?,
+        workers: value(workers, || 1)?,
         pin_workers: value(raw.pin_workers.clone(), || true)?,
         busy_poll: value(busy_poll, || Duration::ZERO)?,
         firewall_mark: value(mark.some(), || None)?,

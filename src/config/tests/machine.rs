@@ -80,10 +80,6 @@ impl Files for Machine {
         "paper".to_owned()
     }
 
-    fn cores(&self) -> usize {
-        4
-    }
-
     fn user(&self) -> u32 {
         0
     }

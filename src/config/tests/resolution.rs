@@ -39,7 +39,7 @@ fn five_lines_are_enough() {
     let gateway = &config.gateway;
     assert_eq!(
         (gateway.name.as_str(), gateway.workers, gateway.pin_workers),
-        ("paper", 4, true)
+        ("paper", 1, true)
     );
     assert_eq!(
         gateway.control_socket.to_str(),
@@ -329,9 +329,6 @@ fn keys_are_found_beside_the_file() {
         }
         fn host_name(&self) -> String {
             String::new()
-        }
-        fn cores(&self) -> usize {
-            1
         }
         fn user(&self) -> u32 {
             0

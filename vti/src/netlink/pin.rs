@@ -34,8 +34,9 @@ impl Netlink {
 
     /// Keeps `peer` outside of our tunnels: adds, or corrects, a host route through the way it
     /// has without `our_devices`. Call it before tunnel routes that cover the peer, and again
-    /// whenever the underlay may have changed. `None` when the peer cannot be reached at all
-    /// or stands on this very machine; there is nothing to pin then.
+    /// whenever the underlay may have changed: a pin that somebody has removed is made again.
+    /// `None` when there is nothing to pin: the peer cannot be reached at all, stands on this
+    /// very machine, or has a host route already that is not ours (which stays untouched).
     ///
     /// # Errors
     /// [`NetError`].
@@ -48,6 +49,9 @@ impl Netlink {
             Made::Pin(pin) if pin.peer == peer => Some(pin),
             _ => None,
         });
+        if self.has_foreign_host_route(peer).await? {
+            return Ok(None);
+        }
         // The kernel's own answer honours policy rules, but with our pin or our tunnel in
         // place it would only repeat ourselves.
         let direct = match pinned {
@@ -64,10 +68,7 @@ impl Netlink {
         let Some(pin) = via.map(|via| Pin { peer, via }) else {
             return Ok(None);
         };
-        if pinned == Some(pin) {
-            return Ok(pinned);
-        }
-        if let Some(stale) = pinned {
+        if let Some(stale) = pinned.filter(|pinned| *pinned != pin) {
             self.remove(Made::Pin(stale)).await?;
         }
         self.handle
@@ -77,7 +78,9 @@ impl Netlink {
             .execute()
             .await
             .map_err(refused(format!("pin a host route to peer {peer}")))?;
-        self.remember(Made::Pin(pin));
+        if pinned != Some(pin) {
+            self.remember(Made::Pin(pin));
+        }
         Ok(Some(pin))
     }
 
@@ -92,6 +95,16 @@ impl Netlink {
             }
         }
         Ok(())
+    }
+
+    /// True when the administrator has a host route to `peer`.
+    async fn has_foreign_host_route(&self, peer: IpAddr) -> Result<bool, NetError> {
+        let host = IpNet::from(peer);
+        Ok(self.dump(peer.is_ipv6()).await?.iter().any(|message| {
+            message.header.protocol != RouteProtocol::Other(ROUTE_PROTOCOL)
+                && table_of(message) == MAIN_TABLE
+                && destination_of(message) == Some(host)
+        }))
     }
 
     /// The best way to `peer` in the main table among routes that are not ours.
