@@ -28,6 +28,11 @@ impl Negotiator {
         match self.open_informational(id, protected) {
             Ok(Some(message)) => {
                 self.authentic(id, from);
+                // A DPD message that somebody held back proves nothing about now: its number
+                // decides (RFC 3706 §6).
+                if !is_dead_peer_detection(&message) {
+                    self.heard(id);
+                }
                 self.obey(id, &message);
             }
             Ok(None) => self.cx.drop_because(DropReason::ReplayedMessageId),
@@ -98,6 +103,7 @@ impl Negotiator {
             self.cx.drop_because(DropReason::BadDpdSequence);
             return;
         }
+        sa.dpd.heard(self.cx.now);
         let kind = NotifyType::R_U_THERE_ACK;
         let answer = Notification::dead_peer_detection(kind, id, sequence);
         sa.send_informational(vec![answer.into()], &mut self.cx);
@@ -275,6 +281,22 @@ impl Negotiator {
 
 /// A pair younger than this is deleted or unknown because something crossed on the way.
 const GRACE: core::time::Duration = core::time::Duration::from_secs(5);
+
+/// True when a message carries nothing but DPD.
+fn is_dead_peer_detection(message: &Message) -> bool {
+    message
+        .chain
+        .payloads()
+        .iter()
+        .all(|payload| match payload {
+            Payload::Hash(_) => true,
+            Payload::Notification(notification) => matches!(
+                notification.kind(),
+                NotifyType::R_U_THERE | NotifyType::R_U_THERE_ACK
+            ),
+            _ => false,
+        })
+}
 
 fn spi_of(notification: &Notification) -> Option<Spi> {
     let bytes = notification.spi().as_slice().try_into().ok()?;

@@ -132,6 +132,7 @@ impl Negotiator {
             return Ok(());
         }
         self.authentic(id, from);
+        self.heard(id);
         let Some(sa) = self.sas.get_mut(&id) else {
             return Ok(());
         };
@@ -261,6 +262,7 @@ impl Negotiator {
             &mut self.cx,
         )?;
         self.authentic(id, from);
+        self.heard(id);
         self.finish_quick2(id, message_id, read, print);
         Ok(())
     }
@@ -336,6 +338,7 @@ impl Negotiator {
         state.read(sa, &message)?;
         let inbound = state.inbound;
         self.authentic(id, from);
+        self.heard(id);
         let Some(sa) = self.sas.get_mut(&id) else {
             return Ok(());
         };
@@ -384,6 +387,7 @@ impl Negotiator {
         }
         let inbound = *inbound;
         self.authentic(id, from);
+        self.heard(id);
         self.connected(id, message_id, inbound, Some(print));
         Ok(())
     }

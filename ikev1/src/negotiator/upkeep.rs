@@ -132,11 +132,9 @@ impl Negotiator {
     /// An authentic message has come under an IKE SA: the peer lives, and behind a NAT it may
     /// have moved (RFC 3947 §4: only authenticated packets are followed).
     pub(super) fn authentic(&mut self, id: CookiePair, from: Path) {
-        let now = self.cx.now;
         let Some(sa) = self.sas.get_mut(&id) else {
             return;
         };
-        sa.dpd.heard(now);
         sa.confirmed = true;
         let connection = sa.connection;
         if sa.used.is_nearly_full() {
@@ -146,6 +144,14 @@ impl Negotiator {
             self.move_peer(connection, from);
         }
         self.cx.mark_changed(connection);
+    }
+
+    /// The peer has shown that it lives now.
+    pub(super) fn heard(&mut self, id: CookiePair) {
+        let now = self.cx.now;
+        if let Some(sa) = self.sas.get_mut(&id) {
+            sa.dpd.heard(now);
+        }
     }
 
     /// The peer is reached by another path from now on.

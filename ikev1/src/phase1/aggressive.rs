@@ -69,7 +69,6 @@ pub(super) struct Aggressive2 {
     keyed: Keyed,
     agreed: Agreed,
     peer: PeerFeatures,
-    initial_contact: bool,
 }
 
 impl AwaitAggressive2 {
@@ -113,7 +112,6 @@ impl AwaitAggressive2 {
             keyed,
             agreed,
             peer,
-            initial_contact: says_initial_contact(message),
         })
     }
 
@@ -128,11 +126,12 @@ impl AwaitAggressive2 {
             mut keyed,
             agreed,
             peer,
-            initial_contact,
         } = content;
         exchange.cookies.responder = responder;
         exchange.peer = peer;
-        exchange.peer_initial_contact = initial_contact;
+        // Message 2 is in the clear and HASH_R does not cover notifications: an INITIAL-CONTACT
+        // in it may be anybody's (RFC 2407 §4.6.3 asks for protection; invariant I5).
+        exchange.peer_initial_contact = false;
         let nat_d: Vec<Payload> = nat_discovery(exchange, &agreed).collect();
         if keyed.nat.any() {
             exchange.path = exchange.path.floated();

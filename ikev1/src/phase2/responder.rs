@@ -1,6 +1,6 @@
 //! Quick mode as responder: message 2 is ours.
 
-use ipsec_types::SelectorPair;
+use ipsec_types::{SelectorPair, Spi};
 
 use super::{NewPair, PairParts, host_selectors};
 use crate::config::Connection;
@@ -20,7 +20,7 @@ pub(crate) struct AwaitQuick3 {
     /// IV of message 3.
     pub(crate) iv: Iv,
     /// The pair's name.
-    pub(crate) inbound: ipsec_types::Spi,
+    pub(crate) inbound: Spi,
     pub(crate) ni: Nonce,
     pub(crate) nr: Nonce,
 }
@@ -134,7 +134,7 @@ pub(crate) fn answer(
     let mut payloads: Vec<Payload> = vec![chosen.answer(our_spi).into(), nr.clone().into()];
     payloads.extend(dh.as_ref().map(|(dh, _)| KeyExchange::from(dh).into()));
     payloads.extend(identities(message).into_iter().cloned().map(Payload::Id));
-    payloads.extend(shortened_lifetime(&chosen));
+    payloads.extend(shortened_lifetime(&chosen, our_spi));
     let rest = Chain::build(payloads);
     let hash = HashData::from(&sa.keys.hash_2(id.0, ni.as_slice(), rest.bytes()));
     let (answer, iv) = sa.seal(ExchangeType::Quick, id, &rest, hash, next_iv);
@@ -150,14 +150,17 @@ pub(crate) fn answer(
     })
 }
 
-/// The initiator is told when we keep a shorter lifetime than it offered.
-fn shortened_lifetime(chosen: &phase2::Chosen) -> Option<Payload> {
+/// The initiator is told when we keep a shorter lifetime than it offered; the SPI is that of
+/// our inbound SA (RFC 2407 §4.6.3.1).
+fn shortened_lifetime(chosen: &phase2::Chosen, our_spi: Spi) -> Option<Payload> {
     if !chosen.shortened {
         return None;
     }
-    let lifetime = Lifetime::from_time(chosen.lifetime.time);
-    let notification =
-        Notification::responder_lifetime(ProtocolId::ESP, chosen.peer_spi.into(), lifetime);
+    let lifetime = Lifetime {
+        kilobytes: chosen.lifetime.kilobytes,
+        ..Lifetime::from_time(chosen.lifetime.time)
+    };
+    let notification = Notification::responder_lifetime(ProtocolId::ESP, our_spi.into(), lifetime);
     Some(notification.into())
 }
 
