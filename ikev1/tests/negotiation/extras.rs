@@ -4,9 +4,10 @@ use core::time::Duration;
 
 use ikev1::config::Phase1Exchange;
 use ikev1::wire::{
-    Fragment, FragmentMessage, Header, Incoming, MAX_PAYLOADS, Message, Payload, VendorId, parse,
+    ExchangeType, Fragment, FragmentMessage, Header, Incoming, MAX_PAYLOADS, Message, Notification,
+    Payload, VendorId, parse,
 };
-use ikev1::{DropReason, Event};
+use ikev1::{DownReason, DropReason, Event};
 use proptest::prelude::*;
 
 use super::config::{both, both_with};
@@ -44,6 +45,42 @@ fn aggressive_mode_survives_any_lost_message() {
         assert!(pair.is_up());
         pair.assert_consistent();
     }
+}
+
+/// Message 2 is in the clear and HASH_R does not cover notifications, so anybody on the way
+/// can add one; it must not cost us the SAs that we have (RFC 2407 §4.6.3).
+#[test]
+fn initial_contact_in_a_clear_message_is_not_believed() {
+    let (alice, bob) = aggressive();
+    let mut pair = Pair::new(alice, bob);
+    pair.network(|flight| match parse(&flight.payload) {
+        Ok(Incoming::Clear(message))
+            if flight.from == Side::Bob && message.header.exchange == ExchangeType::Aggressive =>
+        {
+            let mut payloads = message.chain.payloads().to_vec();
+            payloads.push(Notification::initial_contact(message.header.cookies).into());
+            Fate::Replace(Message::new(message.header, payloads).encode())
+        }
+        _ => Fate::Deliver,
+    });
+    pair.run_until_up(SOON);
+    pair.run_for(Duration::from_hours(20));
+    let ike_sas = pair
+        .alice()
+        .events
+        .iter()
+        .filter(|event| matches!(event, Event::IkeSaUp { .. }));
+    assert!(ike_sas.count() > 1, "phase 1 was rekeyed");
+    assert!(!pair.alice().events.iter().any(|event| matches!(
+        event,
+        Event::EspSaDown {
+            reason: DownReason::PeerRestarted,
+            ..
+        } | Event::IkeSaDown {
+            reason: DownReason::PeerRestarted,
+            ..
+        }
+    )));
 }
 
 #[test]

@@ -75,6 +75,34 @@ fn restart_brings_the_tunnel_back_to_a_peer_that_lost_power() {
     pair.assert_consistent();
 }
 
+/// Somebody on the way keeps the peer's acknowledgements and hands one over when the peer is
+/// gone: authentic, never seen before, and no proof of life (RFC 3706 §6).
+#[test]
+fn an_acknowledgement_that_was_held_back_is_no_proof_of_life() {
+    let (mut alice, bob) = both();
+    alice.dpd = Some(dpd(DpdAction::Clear));
+    let mut pair = Pair::new(alice, bob);
+    pair.run_until_up(SOON);
+    let before = pair.sent.len();
+    pair.network(|flight| match flight.from {
+        Side::Alice => Fate::Deliver,
+        Side::Bob => Fate::Drop,
+    });
+    pair.run_for(Duration::from_secs(13));
+    let held_back = pair
+        .sent
+        .iter()
+        .skip(before)
+        .find(|flight| flight.from == Side::Bob)
+        .cloned()
+        .unwrap();
+    let (source, target) = (held_back.source, held_back.target);
+    pair.inject(Side::Alice, source, target, &held_back.payload);
+    assert_eq!(pair.alice().dropped(DropReason::BadDpdSequence), 1);
+    pair.run_for(Duration::from_secs(5));
+    assert!(went_down(&mut pair, Side::Alice, DownReason::PeerDead));
+}
+
 #[test]
 fn hold_waits_for_traffic_and_clear_for_the_peer() {
     for action in [DpdAction::Hold, DpdAction::Clear] {

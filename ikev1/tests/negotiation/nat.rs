@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use ikev1::config::{Connection, RemoteAddress, StartMode};
-use ikev1::{Event, TransmitKind};
+use ikev1::{Command, Event, TransmitKind};
 use ipsec_types::Encapsulation;
 
 use super::config::{ALICE, BOB, address, both};
@@ -63,6 +63,24 @@ fn the_responder_behind_a_nat_that_forwards() {
     let sa = pair.alice().data_plane.pairs.values().next().unwrap();
     assert_eq!(sa.outbound.encapsulation, Encapsulation::Udp);
     assert_eq!(sa.outbound.remote.port(), 4500);
+}
+
+/// RFC 3947 §7: the host behind the NAT must not follow the other's address. Whoever copies
+/// the newest ESP packet and delivers it first would divert our traffic.
+#[test]
+fn behind_the_nat_the_peers_address_is_not_followed() {
+    for (side, is_followed) in [(Side::Alice, false), (Side::Bob, true)] {
+        let mut pair = up_behind_nat(Side::Alice, 7000);
+        let inbound = *pair.node(side).data_plane.pairs.keys().next().unwrap();
+        let remote = "203.0.113.66:4500".parse().unwrap();
+        pair.command(side, Command::PeerMoved { inbound, remote });
+        let moved = pair
+            .node(side)
+            .events
+            .iter()
+            .any(|event| matches!(event, Event::PeerMoved { remote: to, .. } if *to == remote));
+        assert_eq!(moved, is_followed, "{side:?}");
+    }
 }
 
 #[test]
