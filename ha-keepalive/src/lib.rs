@@ -39,6 +39,8 @@
 pub mod advert;
 pub mod channel;
 pub mod election;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod io;
 pub mod lease;
 pub mod node;

@@ -117,17 +117,19 @@ fn cables(net: u8) -> (Vec<PathConfig>, Vec<PathConfig>) {
                 local: at(local, port),
                 peer: at(peer, port),
             };
-            return (
-                vec![path(1, 2), path(3, 4)],
-                vec![path(2, 1), path(4, 3)],
-            );
+            return (vec![path(1, 2), path(3, 4)], vec![path(2, 1), path(4, 3)]);
         }
     }
     panic!("no free port");
 }
 
 /// Runs both until the condition holds; ten seconds are an answer too.
-async fn until(a: &mut Gateway, b: &mut Gateway, what: &str, done: impl Fn(&Gateway, &Gateway) -> bool) {
+async fn until(
+    a: &mut Gateway,
+    b: &mut Gateway,
+    what: &str,
+    done: impl Fn(&Gateway, &Gateway) -> bool,
+) {
     let limit = tokio::time::sleep(Duration::from_secs(10));
     tokio::pin!(limit);
     while !done(a, b) {
@@ -168,7 +170,10 @@ async fn pair_in_sync(net: u8, interval: Duration) -> (Gateway, Gateway, Vec<Pat
     let mut a = Gateway::start(Member::A, 1, interval, &paths_a);
     alone(&mut a, "A serves alone", Gateway::serves).await;
     let mut b = Gateway::start(Member::B, 1, interval, &paths_b);
-    until(&mut a, &mut b, "B is ready", |a, b| a.is_ready() && b.is_hot()).await;
+    until(&mut a, &mut b, "B is ready", |a, b| {
+        a.is_ready() && b.is_hot()
+    })
+    .await;
     (a, b, paths_a)
 }
 
@@ -180,9 +185,14 @@ fn a_record_is_acknowledged_and_applied() {
         let position = a.driver.node_mut().put(now, record("azure")).unwrap();
         a.driver.node_mut().commit(now, position).unwrap();
         a.driver.flush(&mut a.host);
-        until(&mut a, &mut b, "committed", |a, _| !a.host.committed.is_empty()).await;
+        until(&mut a, &mut b, "committed", |a, _| {
+            !a.host.committed.is_empty()
+        })
+        .await;
         assert_eq!(a.host.committed, [(position, Commit::Acknowledged)]);
-        assert!(matches!(&b.host.applied[..], [Applied::Put { record: applied, .. }] if *applied == record("azure")));
+        assert!(
+            matches!(&b.host.applied[..], [Applied::Put { record: applied, .. }] if *applied == record("azure"))
+        );
     });
 }
 
@@ -230,7 +240,10 @@ fn a_restarted_partner_joins_again() {
         drop(a);
         alone(&mut b, "B takes over", Gateway::serves).await;
         let mut a = Gateway::start(Member::A, 1, interval, &paths_a);
-        until(&mut a, &mut b, "A is ready", |a, b| a.is_hot() && b.serves()).await;
+        until(&mut a, &mut b, "A is ready", |a, b| {
+            a.is_hot() && b.serves()
+        })
+        .await;
         assert_eq!(a.state(), State::Standby);
     });
 }
@@ -244,7 +257,10 @@ fn a_stranger_with_another_secret_moves_nothing() {
         alone(&mut a, "A serves", Gateway::serves).await;
         let mut stranger = Gateway::start(Member::B, 2, interval, &paths_b);
         let enough = |gateway: &Gateway| gateway.driver.node().advert_counters().mac > 20;
-        until(&mut a, &mut stranger, "refusals", |a, b| enough(a) && enough(b)).await;
+        until(&mut a, &mut stranger, "refusals", |a, b| {
+            enough(a) && enough(b)
+        })
+        .await;
         assert!(a.serves());
         assert_eq!(a.driver.node().advert_counters().accepted, 0);
         assert!(stranger.host.applied.is_empty());

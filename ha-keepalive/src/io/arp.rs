@@ -165,10 +165,8 @@ fn checksum(from: Ipv6Addr, to: Ipv6Addr, length: u16, body: &[u8]) -> u16 {
             })
             .sum::<u32>()
     };
-    let mut sum = pseudo.iter().sum::<u32>()
-        + words(&from.octets())
-        + words(&to.octets())
-        + words(body);
+    let mut sum =
+        pseudo.iter().sum::<u32>() + words(&from.octets()) + words(&to.octets()) + words(body);
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
     }
@@ -224,7 +222,9 @@ fn v4(reader: &mut Reader<'_>) -> Result<Ipv4Addr, Truncated> {
 fn v6(reader: &mut Reader<'_>) -> Result<Ipv6Addr, Truncated> {
     let high = reader.u64()?;
     let low = reader.u64()?;
-    Ok(Ipv6Addr::from_bits(u128::from(high) << 64 | u128::from(low)))
+    Ok(Ipv6Addr::from_bits(
+        u128::from(high) << 64 | u128::from(low),
+    ))
 }
 
 fn parse_arp(reader: &mut Reader<'_>) -> Result<Option<Heard>, Truncated> {
@@ -294,12 +294,9 @@ fn link_option(reader: &mut Reader<'_>, wanted: u8) -> Option<Mac> {
 #[must_use]
 pub fn answer(mac: Mac, target: IpAddr, asker: IpAddr, asker_mac: Mac) -> Option<Vec<u8>> {
     match (target, asker) {
-        (IpAddr::V4(target), IpAddr::V4(asker)) => Some(arp(
-            asker_mac,
-            ARP_REPLY,
-            (mac, target),
-            (asker_mac, asker),
-        )),
+        (IpAddr::V4(target), IpAddr::V4(asker)) => {
+            Some(arp(asker_mac, ARP_REPLY, (mac, target), (asker_mac, asker)))
+        }
         // RFC 4861 §7.2.4: a probe is answered to everybody, and not as solicited.
         (IpAddr::V6(target), IpAddr::V6(asker)) if asker.is_unspecified() => {
             let to = (Mac::of_multicast(ALL_NODES), ALL_NODES);
@@ -330,7 +327,10 @@ mod tests {
     #[test]
     fn gratuitous_arp_is_what_etherparse_reads() {
         let frames = announcement(OURS, ip("192.0.2.1"));
-        for (frame, operation) in frames.iter().zip([ArpOperation::REQUEST, ArpOperation::REPLY]) {
+        for (frame, operation) in frames
+            .iter()
+            .zip([ArpOperation::REQUEST, ArpOperation::REPLY])
+        {
             assert_eq!(frame.len(), 42);
             assert_eq!(frame[..6], Mac::BROADCAST.0);
             let packet = SlicedPacket::from_ethernet(frame).unwrap();

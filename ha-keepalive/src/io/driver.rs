@@ -297,8 +297,14 @@ impl PairDriver {
         }
         let rotation = Rotation::default();
         let rng = self.rng.as_mut();
-        self.connections
-            .push(Connection::new(stream, &self.secret, self.member, rotation, rng, now));
+        self.connections.push(Connection::new(
+            stream,
+            &self.secret,
+            self.member,
+            rotation,
+            rng,
+            now,
+        ));
         let index = self.connections.len() - 1;
         self.go_on(now, index);
     }

@@ -180,7 +180,10 @@ mod tests {
     fn a_failure_tells_the_last_line() {
         let failed = run("echo one >&2; echo no such route >&2; exit 3", 5000).unwrap_err();
         let text = failed.to_string();
-        assert!(text.contains('3') && text.ends_with("no such route"), "{text}");
+        assert!(
+            text.contains('3') && text.ends_with("no such route"),
+            "{text}"
+        );
     }
 
     #[test]

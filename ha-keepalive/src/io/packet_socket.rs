@@ -119,15 +119,17 @@ fn address(index: i32, ethertype: u16) -> io::Result<SockAddr> {
     // closure writes a complete sockaddr_ll into it and its exact length.
     let ((), address) = unsafe {
         SockAddr::try_init(|storage, length| {
-            storage.cast::<libc::sockaddr_ll>().write(libc::sockaddr_ll {
-                sll_family: libc::AF_PACKET as libc::c_ushort,
-                sll_protocol: ethertype.to_be(),
-                sll_ifindex: index,
-                sll_hatype: 0,
-                sll_pkttype: 0,
-                sll_halen: 0,
-                sll_addr: [0; 8],
-            });
+            storage
+                .cast::<libc::sockaddr_ll>()
+                .write(libc::sockaddr_ll {
+                    sll_family: libc::AF_PACKET as libc::c_ushort,
+                    sll_protocol: ethertype.to_be(),
+                    sll_ifindex: index,
+                    sll_hatype: 0,
+                    sll_pkttype: 0,
+                    sll_halen: 0,
+                    sll_addr: [0; 8],
+                });
             *length = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
             Ok(())
         })

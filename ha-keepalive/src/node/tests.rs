@@ -222,9 +222,15 @@ fn a_silent_host_is_given_its_missed_adverts() {
         Priority::new(100).unwrap(),
         AdvertInterval::new(INTERVAL).unwrap(),
     );
-    assert!(waited > patience - INTERVAL && waited <= patience + 2 * MS, "{waited:?}");
+    assert!(
+        waited > patience - INTERVAL && waited <= patience + 2 * MS,
+        "{waited:?}"
+    );
     assert_eq!(duo.moves, [(1, Event::PeerSilent, State::Active)]);
-    assert!(duo.steps.contains(&(1, Change::Claim { hot: true }, Step::ActivateSas)));
+    assert!(
+        duo.steps
+            .contains(&(1, Change::Claim { hot: true }, Step::ActivateSas))
+    );
 }
 
 #[test]
@@ -340,13 +346,21 @@ fn i5_a_restarted_standby_believes_no_recording_of_its_dead_partner() {
         duo.run(MS);
     }
     assert_eq!(duo.node(1).advert_counters().accepted, 0);
-    assert_eq!(duo.states()[1], Some(State::Active), "recordings of an active node hold nobody back");
+    assert_eq!(
+        duo.states()[1],
+        Some(State::Active),
+        "recordings of an active node hold nobody back"
+    );
 }
 
 #[test]
 fn a_planned_switchover_goes_through_all_its_steps_in_order() {
     let mut duo = Duo::in_sync();
-    assert_eq!(duo.node(0).readiness(Duration::from_secs(100) + INTERVAL * 9), []);
+    assert_eq!(
+        duo.node(0)
+            .readiness(Duration::from_secs(100) + INTERVAL * 9),
+        []
+    );
     let now = duo.now;
     duo.node(0).switchover(now);
     duo.settle();
@@ -385,7 +399,9 @@ fn i2_a_switchover_continues_at_the_very_next_number() {
     let now = duo.now;
     let node = duo.node(0);
     node.put(now, record("sa")).unwrap();
-    let position = node.add_outbound(now, b"sa", 0, u64::from(u32::MAX)).unwrap();
+    let position = node
+        .add_outbound(now, b"sa", 0, u64::from(u32::MAX))
+        .unwrap();
     node.commit(now, position).unwrap();
     duo.settle();
     assert_eq!(duo.committed, [Commit::Acknowledged]);
@@ -395,7 +411,10 @@ fn i2_a_switchover_continues_at_the_very_next_number() {
     duo.settle();
     let starts = duo.node(1).starts();
     assert_eq!(starts[0].first, 12_346);
-    assert!(starts[0].last < u64::MAX, "and keeps the ceiling the other knows");
+    assert!(
+        starts[0].last < u64::MAX,
+        "and keeps the ceiling the other knows"
+    );
 }
 
 #[test]
@@ -406,7 +425,10 @@ fn i2_a_standby_that_was_not_told_lately_takes_over_cold() {
     duo.run(INTERVAL * 2);
     duo.cut = true;
     duo.run(INTERVAL * 10);
-    assert!(duo.steps.contains(&(1, Change::Claim { hot: false }, Step::NegotiateAll)));
+    assert!(
+        duo.steps
+            .contains(&(1, Change::Claim { hot: false }, Step::NegotiateAll))
+    );
 }
 
 #[test]
@@ -453,7 +475,10 @@ fn fifty_restarts_of_the_standby_change_nothing_for_the_active_node() {
     let epoch = duo.node(0).epoch();
     assert_eq!(epoch, Epoch(1), "the claim is the same");
     let (_, floor) = duo.node(1).election().epochs();
-    assert!(floor.for_iv(epoch).is_some(), "and 50 grants fit into the IV's epoch");
+    assert!(
+        floor.for_iv(epoch).is_some(),
+        "and 50 grants fit into the IV's epoch"
+    );
 }
 
 #[test]
@@ -466,5 +491,8 @@ fn status_speaks_json_fields_of_the_field() {
     assert!(status.transitions[0].serving_after.is_some());
     let status = duo.node(1).status(now);
     assert_eq!((status.role, status.hot), (Role::Standby, true));
-    assert_eq!(status.why, "the partner is active and its claim outranks ours");
+    assert_eq!(
+        status.why,
+        "the partner is active and its claim outranks ours"
+    );
 }
