@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Runs every fuzz target for FUZZ_SECONDS (default 60) with libFuzzer's coverage feedback on
-# the stable compiler; new inputs stay in the target's corpus, crashes in its artifacts.
+# the stable compiler, from the committed corpus. New inputs go to the build folder, crashes
+# to artifacts/; neither is committed by itself.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -19,14 +20,15 @@ for manifest in */fuzz/Cargo.toml; do
   room=$(dirname "$manifest")
   (
     cd "$room"
+    build=${CARGO_TARGET_DIR:-$PWD/target}
     cargo build --release --target "$triple"
     for source in fuzz_targets/*.rs; do
       target=$(basename "$source" .rs)
-      mkdir -p "corpus/$target" "artifacts/$target"
+      mkdir -p "corpus/$target" "artifacts/$target" "$build/corpus/$target"
       printf '== %s/%s for %s s\n' "$room" "$target" "$seconds"
-      "${CARGO_TARGET_DIR:-target}/$triple/release/$target" \
+      "$build/$triple/release/$target" \
         -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 \
-        -artifact_prefix="artifacts/$target/" "corpus/$target"
+        -artifact_prefix="artifacts/$target/" "$build/corpus/$target" "corpus/$target"
     done
   )
 done
