@@ -257,7 +257,11 @@ fn strip_trailer(body: &[u8]) -> Result<(usize, u8), DropReason> {
         .checked_sub(usize::from(pad_len))
         .ok_or(DropReason::BadPadding)?;
     let padding = padded.get(payload_len..).unwrap_or_default();
-    if padding.iter().zip(1..=u8::MAX).any(|(byte, want)| *byte != want) {
+    if padding
+        .iter()
+        .zip(1..=u8::MAX)
+        .any(|(byte, want)| *byte != want)
+    {
         return Err(DropReason::BadPadding);
     }
     Ok((payload_len, next_header))
