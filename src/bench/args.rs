@@ -20,7 +20,7 @@ pub(super) enum What {
     /// Every ESP suite at five packet sizes, beside the bare cipher call
     Crypto(CryptoArgs),
     /// The whole pipeline in memory: split, seal, open, coalesce, and how it scales
-    Core(CoreArgs),
+    Core,
     /// Whole tunnels in private namespaces, beside other tunnels (root, or user namespaces)
     Path(PathArgs),
     /// One turn of `path`, in a world of its own
@@ -54,9 +54,6 @@ pub(super) struct CryptoArgs {
     #[arg(long, value_name = "BYTES", value_delimiter = ',')]
     pub(super) sizes: Vec<u16>,
 }
-
-#[derive(Debug, Clone, Default, clap::Args)]
-pub(super) struct CoreArgs {}
 
 /// How long and how often to measure.
 #[derive(Debug, Clone, Copy)]

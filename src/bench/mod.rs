@@ -63,7 +63,7 @@ pub fn run(command: BenchCommand) -> ExitCode {
         Some(What::World(args)) => return path::run_world(&args),
         Some(What::Gateway(args)) => path::run_gateway(&args),
         Some(What::Crypto(args)) => measure(&output, Some(&args), false, None),
-        Some(What::Core(_)) => measure(&output, None, true, None),
+        Some(What::Core) => measure(&output, None, true, None),
         Some(What::Path(args)) => measure(&output, None, false, Some(&args)),
         None => measure(
             &output,
