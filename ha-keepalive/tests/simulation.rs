@@ -43,7 +43,7 @@ fn world(seed: u64) -> World {
         0 => Weather::OnePathClean,
         _ => Weather::Anything,
     };
-    World::new(seed, weather, seed.is_multiple_of(3))
+    World::new(seed, weather, seed % 3 == 0)
 }
 
 fn run(seeds: impl Iterator<Item = u64>) -> Outcome {
@@ -77,9 +77,7 @@ fn outcome() -> &'static Outcome {
         let schedules = number("VIPSEC_SIM_SCHEDULES").unwrap_or(10_000);
         let mut parts = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..2)
-                .map(|part| {
-                    scope.spawn(move || run((0..schedules).filter(move |s| s / 2 % 2 == part)))
-                })
+                .map(|part| scope.spawn(move || run((0..schedules).filter(move |s| s / 2 % 2 == part))))
                 .collect();
             threads
                 .into_iter()
@@ -110,11 +108,7 @@ fn assert_held(invariant: &str) {
             broken.len(),
             first.seed,
             first.what,
-            broken
-                .iter()
-                .map(|violation| violation.seed)
-                .take(20)
-                .collect::<Vec<_>>()
+            broken.iter().map(|violation| violation.seed).take(20).collect::<Vec<_>>()
         );
     }
 }
@@ -159,13 +153,7 @@ fn the_schedules_are_worth_something() {
         100.0 * outcome.served as f64 / outcome.ticks as f64
     );
     if number("VIPSEC_SIM_SEED").is_none() {
-        assert!(
-            outcome.hot_takeovers > outcome.schedules,
-            "hardly anything was taken over"
-        );
-        assert!(
-            outcome.served * 10 > outcome.ticks * 7,
-            "hardly anything was served"
-        );
+        assert!(outcome.hot_takeovers > outcome.schedules, "hardly anything was taken over");
+        assert!(outcome.served * 10 > outcome.ticks * 7, "hardly anything was served");
     }
 }

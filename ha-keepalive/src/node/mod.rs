@@ -30,8 +30,8 @@ use crate::election::{
     Abilities, Change, Condition, Config, Election, Output, State, Timer, Transition,
 };
 use crate::replication::{
-    Applied, Commit, Edges, Following, Hello, Journal, Key, Ledger, Limit, Limits, Message, Record,
-    Replica, Supported, Unacceptable,
+    Applied, Commit, Edges, Following, Hello, Journal, Key, Ledger, Limit, Limits, Message,
+    Record, Replica, Supported, Unacceptable,
 };
 use crate::secret::PairSecret;
 use crate::takeover::{Run, Step, StepId};
@@ -163,8 +163,6 @@ pub enum Deadline {
     Retry,
 }
 
-/// A slow advert interval must not slow the challenge of a new session down.
-const LONGEST_GREETING_PAUSE: Duration = Duration::from_millis(50);
 /// How long a failed change of role waits before it is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -178,7 +176,7 @@ pub struct PairNode {
     outbox: Outbox,
     election: Election,
     datagrams: VecDeque<(PathId, Vec<u8>)>,
-    greeted: Option<Duration>,
+    greeted: Duration,
     /// `Some` while this node holds a claim or has just handed it over.
     journal: Option<Journal>,
     replica: Replica,
@@ -200,7 +198,6 @@ pub struct PairNode {
     retry: Option<(Duration, Change)>,
     orders: VecDeque<Order>,
     following: Following,
-    was_hot: bool,
     revision: Revision,
     negotiating: bool,
 }
@@ -227,7 +224,7 @@ impl PairNode {
             outbox: Outbox::new(),
             election: Election::new(election, gate, now),
             datagrams: VecDeque::new(),
-            greeted: None,
+            greeted: now,
             journal: None,
             replica: Replica::new(config.supported),
             ledger: Ledger::new(horizon),
@@ -246,7 +243,6 @@ impl PairNode {
             retry: None,
             orders: VecDeque::new(),
             following: Following::Alone,
-            was_hot: false,
             revision: Revision::default(),
             negotiating: false,
             config,
@@ -288,20 +284,15 @@ impl PairNode {
             }
         }
         let abilities = self.abilities(now);
-        self.election
-            .handle_advert(now, &accepted, answered, abilities);
+        self.election.handle_advert(now, &accepted, answered, abilities);
         self.settle(now);
         Ok(())
     }
 
     /// Challenges a new session without waiting for the next interval, but not at any rate.
     fn greet(&mut self, now: Duration) {
-        let pause = (self.config.election.interval.get() / 4).min(LONGEST_GREETING_PAUSE);
-        if self
-            .greeted
-            .is_none_or(|last| now.saturating_sub(last) >= pause)
-        {
-            self.greeted = Some(now);
+        if now.saturating_sub(self.greeted) >= self.config.election.interval.get() / 4 {
+            self.greeted = now;
             self.send_advert(now, false, false);
         }
     }
@@ -310,8 +301,7 @@ impl PairNode {
     fn judge_replica(&mut self, now: Duration, advert: &Advert) {
         match advert.role {
             Role::Active | Role::Asking => {
-                let current =
-                    advert.sync.in_sync && advert.sync.stream == self.replica.position().0;
+                let current = advert.sync.in_sync && advert.sync.stream == self.replica.position().0;
                 self.hot_until = current.then(|| now + self.hot_lifetime());
             }
             // On its way out of a planned switchover; the word comes on the sync channel.
@@ -355,10 +345,7 @@ impl PairNode {
     fn blockers(&self, now: Duration) -> impl Iterator<Item = Blocker> {
         let peer = self.election.peer();
         let stands = [
-            (
-                self.election.state() != State::Active || self.unfinished.is_some(),
-                Blocker::NotActive,
-            ),
+            (self.election.state() != State::Active || self.unfinished.is_some(), Blocker::NotActive),
             (!self.election.peer_is_heard(now), Blocker::PeerUnheard),
             (!peer.is_some_and(|peer| peer.fit), Blocker::PeerUnfit),
             (
@@ -385,8 +372,7 @@ impl PairNode {
     /// A tracked condition changed.
     pub fn handle_condition(&mut self, now: Duration, condition: Condition, good: bool) {
         let abilities = self.abilities(now);
-        self.election
-            .handle_condition(now, condition, good, abilities);
+        self.election.handle_condition(now, condition, good, abilities);
         self.settle(now);
     }
 
@@ -505,12 +491,7 @@ impl PairNode {
         {
             self.begin_run(now, change);
         }
-        if self
-            .journal
-            .as_ref()
-            .is_some_and(|journal| journal.is_stalled(now))
-            && self.sync_up
-        {
+        if self.journal.as_ref().is_some_and(|journal| journal.is_stalled(now)) && self.sync_up {
             self.orders.push_back(Order::Redial(Redial::Stalled));
         }
         self.settle(now);
@@ -637,11 +618,6 @@ impl PairNode {
             }
         }
         self.collect(now);
-        if self.was_hot != self.is_hot(now) {
-            // Whether it could hand over is the active node's business at once.
-            self.was_hot = !self.was_hot;
-            advert.get_or_insert_default();
-        }
         if let Some((wants_answer, resigned)) = advert {
             self.send_advert(now, wants_answer, resigned);
         }
