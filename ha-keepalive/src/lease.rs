@@ -93,14 +93,21 @@ mod tests {
     fn the_gate_follows_the_lease() {
         let gate = Arc::new(SendGate::always_open());
         let mut lease = Lease::new(Arc::clone(&gate), 25 * MS);
-        assert!(!gate.is_open(Duration::ZERO), "taking the gate over closes it");
+        assert!(
+            !gate.is_open(Duration::ZERO),
+            "taking the gate over closes it"
+        );
         lease.renew(100 * MS);
         assert!(!gate.is_open(100 * MS), "a claim alone opens nothing");
         lease.open();
         assert!(gate.is_open(124 * MS) && !gate.is_open(125 * MS));
         assert!(lease.is_open(124 * MS) && lease.has_run_out(125 * MS));
         lease.renew(90 * MS);
-        assert_eq!(lease.ends_at(), Some(125 * MS), "an older advert shortens nothing");
+        assert_eq!(
+            lease.ends_at(),
+            Some(125 * MS),
+            "an older advert shortens nothing"
+        );
         lease.close();
         assert!(!gate.is_open(Duration::ZERO) && !lease.has_run_out(Duration::MAX));
     }

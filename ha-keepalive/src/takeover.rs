@@ -283,10 +283,16 @@ mod tests {
                 continue;
             };
             for before in [Step::ActivateSas, Step::ForgetSas, Step::AddAddresses] {
-                assert!(place(change, before).is_none_or(|at| at < gate), "{change:?}");
+                assert!(
+                    place(change, before).is_none_or(|at| at < gate),
+                    "{change:?}"
+                );
             }
             for after in [Step::Announce, Step::ResumeTimers, Step::NegotiateAll] {
-                assert!(place(change, after).is_none_or(|at| at > gate), "{change:?}");
+                assert!(
+                    place(change, after).is_none_or(|at| at > gate),
+                    "{change:?}"
+                );
             }
         }
     }
@@ -303,7 +309,11 @@ mod tests {
     fn initial_contact_is_never_sent_after_a_hot_takeover() {
         for change in CHANGES {
             let cold = change == Change::Claim { hot: false };
-            assert_eq!(place(change, Step::NegotiateAll).is_some(), cold, "{change:?}");
+            assert_eq!(
+                place(change, Step::NegotiateAll).is_some(),
+                cold,
+                "{change:?}"
+            );
         }
     }
 
@@ -312,7 +322,11 @@ mod tests {
         let mut run = Run::new(Change::Demote, 10 * MS);
         assert_eq!(run.next(10 * MS, StepId(1)), Some(Step::StopTimers));
         assert_eq!(run.next(10 * MS, StepId(2)), None, "one at a time");
-        assert_eq!(run.report(11 * MS, StepId(9), Ok(())), None, "another run's");
+        assert_eq!(
+            run.report(11 * MS, StepId(9), Ok(())),
+            None,
+            "another run's"
+        );
         assert_eq!(run.report(12 * MS, StepId(1), Ok(())), Some(true));
         assert_eq!(run.next(12 * MS, StepId(2)), Some(Step::RemoveAddresses));
         let failure = Err("no such device".to_owned());
@@ -325,7 +339,10 @@ mod tests {
     fn a_vital_step_that_fails_ends_the_run() {
         let mut run = Run::new(Change::ClaimHanded, MS);
         assert_eq!(run.next(MS, StepId(1)), Some(Step::ActivateSas));
-        assert_eq!(run.report(MS, StepId(1), Err("gone".to_owned())), Some(false));
+        assert_eq!(
+            run.report(MS, StepId(1), Err("gone".to_owned())),
+            Some(false)
+        );
         assert_eq!(run.next(MS, StepId(2)), None);
         assert!(run.is_over());
     }

@@ -48,17 +48,7 @@ impl Member {
 /// Numbers the activations of the pair: every claim to be active takes one above all that its
 /// node has seen, used, or granted to a partner that may have used it (see [`Epoch::GRANT`]).
 #[derive(
-    Debug,
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    Hash,
-    PartialOrd,
-    Ord,
-    Default,
-    Serialize,
-    Deserialize,
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize,
 )]
 pub struct Epoch(pub u64);
 
@@ -294,17 +284,7 @@ impl SessionId {
 
 /// Counts the edits of the replicated configuration.
 #[derive(
-    Debug,
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    Hash,
-    PartialOrd,
-    Ord,
-    Default,
-    Serialize,
-    Deserialize,
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize,
 )]
 pub struct Revision(pub u64);
 

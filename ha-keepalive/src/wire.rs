@@ -123,7 +123,13 @@ mod tests {
     #[test]
     fn what_is_written_is_read() {
         let mut writer = Writer::default();
-        writer.u8(1).u16(2).u32(3).u64(4).short_bytes(b"ab").long_bytes(b"cde");
+        writer
+            .u8(1)
+            .u16(2)
+            .u32(3)
+            .u64(4)
+            .short_bytes(b"ab")
+            .long_bytes(b"cde");
         let bytes = writer.finish();
         let mut reader = Reader::new(&bytes);
         assert_eq!(reader.u8(), Ok(1));

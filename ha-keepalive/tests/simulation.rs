@@ -77,7 +77,9 @@ fn outcome() -> &'static Outcome {
         let schedules = number("VIPSEC_SIM_SCHEDULES").unwrap_or(10_000);
         let mut parts = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..2)
-                .map(|part| scope.spawn(move || run((0..schedules).filter(move |s| s / 2 % 2 == part))))
+                .map(|part| {
+                    scope.spawn(move || run((0..schedules).filter(move |s| s / 2 % 2 == part)))
+                })
                 .collect();
             threads
                 .into_iter()
@@ -108,7 +110,11 @@ fn assert_held(invariant: &str) {
             broken.len(),
             first.seed,
             first.what,
-            broken.iter().map(|violation| violation.seed).take(20).collect::<Vec<_>>()
+            broken
+                .iter()
+                .map(|violation| violation.seed)
+                .take(20)
+                .collect::<Vec<_>>()
         );
     }
 }
@@ -153,7 +159,13 @@ fn the_schedules_are_worth_something() {
         100.0 * outcome.served as f64 / outcome.ticks as f64
     );
     if number("VIPSEC_SIM_SEED").is_none() {
-        assert!(outcome.hot_takeovers > outcome.schedules, "hardly anything was taken over");
-        assert!(outcome.served * 10 > outcome.ticks * 7, "hardly anything was served");
+        assert!(
+            outcome.hot_takeovers > outcome.schedules,
+            "hardly anything was taken over"
+        );
+        assert!(
+            outcome.served * 10 > outcome.ticks * 7,
+            "hardly anything was served"
+        );
     }
 }

@@ -125,7 +125,10 @@ fn a_recording_of_the_session_before_is_not_believed() {
         echo: Some(heard(session(10), echoed)),
         ..advert(counter)
     };
-    assert_eq!(feed(&mut inbox, &restarted(1, 6), 8), Err(Refusal::Unproven));
+    assert_eq!(
+        feed(&mut inbox, &restarted(1, 6), 8),
+        Err(Refusal::Unproven)
+    );
     assert!(feed(&mut inbox, &restarted(2, 9), 9).unwrap().restarted);
     // A suppressed advert of session 20 with a higher echo than we ever accepted from it.
     let held_back = Advert {
@@ -229,7 +232,12 @@ fn the_lease_is_shorter_than_every_patience() {
 
 fn any_advert() -> impl Strategy<Value = Advert> {
     let who = (any::<bool>(), any::<bool>(), 0..4u8, any::<[bool; 4]>());
-    let how = (1..=254u8, 10_000..=10_000_000u64, 1..=u64::MAX, any::<[u64; 4]>());
+    let how = (
+        1..=254u8,
+        10_000..=10_000_000u64,
+        1..=u64::MAX,
+        any::<[u64; 4]>(),
+    );
     let seen = (any::<[u64; 4]>(), any::<[u64; 3]>(), any::<[u32; 2]>());
     (who, how, seen).prop_map(|(who, how, seen)| {
         let (second, path, role, [resigned, wants_answer, fit, in_sync]) = who;

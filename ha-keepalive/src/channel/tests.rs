@@ -10,7 +10,13 @@ fn secret(byte: u8) -> PairSecret {
 
 fn channel(member: Member, secret_byte: u8, seed: u64, rotation: Rotation) -> Channel {
     let mut rng = ChaCha20Rng::seed_from_u64(seed);
-    Channel::new(&secret(secret_byte), member, rotation, &mut rng, Duration::ZERO)
+    Channel::new(
+        &secret(secret_byte),
+        member,
+        rotation,
+        &mut rng,
+        Duration::ZERO,
+    )
 }
 
 /// A cable between the two ends.

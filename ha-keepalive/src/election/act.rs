@@ -18,10 +18,7 @@ impl Election {
             }
             self.lease.close();
         }
-        if matches!(
-            cell.act,
-            Act::Claim | Act::ClaimHanded | Act::Reclaim
-        ) {
+        if matches!(cell.act, Act::Claim | Act::ClaimHanded | Act::Reclaim) {
             self.take_claim();
         }
         if from != cell.next {
@@ -100,7 +97,9 @@ impl Election {
             }
             Act::Leave => {}
             Act::Request => self.say(Word::Request),
-            Act::Refuse => self.outputs.push_back(Output::SwitchoverRefused(self.state)),
+            Act::Refuse => self
+                .outputs
+                .push_back(Output::SwitchoverRefused(self.state)),
             Act::Offer => {
                 self.token = self.token.wrapping_add(1);
                 let token = self.token;

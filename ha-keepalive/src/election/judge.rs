@@ -157,11 +157,14 @@ impl Election {
     /// Nobody active was heard for the whole patience. If a better node is there and just as
     /// mute, it goes first, once.
     pub(super) fn silence_is_over(&mut self, now: Duration, abilities: Abilities) {
-        let better = self.peer.filter(|_| self.peer_is_heard(now)).is_some_and(|peer| {
-            let its = (peer.sync.in_sync, peer.priority, self.config.member.other());
-            let ours = (abilities.hot, self.config.priority, self.config.member);
-            peer.fit && matches!(peer.role, Role::Init | Role::Standby) && its > ours
-        });
+        let better = self
+            .peer
+            .filter(|_| self.peer_is_heard(now))
+            .is_some_and(|peer| {
+                let its = (peer.sync.in_sync, peer.priority, self.config.member.other());
+                let ours = (abilities.hot, self.config.priority, self.config.member);
+                peer.fit && matches!(peer.role, Role::Init | Role::Standby) && its > ours
+            });
         if better && !self.deferred && !self.state.may_speak() {
             self.deferred = true;
             self.silence = Some(now + self.patience());

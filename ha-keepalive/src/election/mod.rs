@@ -32,9 +32,7 @@ use serde::Serialize;
 
 use crate::advert::{Role, SyncReport, lease_length, patience};
 use crate::lease::Lease;
-use crate::vocabulary::{
-    AdvertInterval, Epoch, Member, Paths, Priority, Revision, SessionId,
-};
+use crate::vocabulary::{AdvertInterval, Epoch, Member, Paths, Priority, Revision, SessionId};
 use evidence::Evidence;
 pub use history::{History, REMEMBERED, Transition};
 pub use table::{Act, Cell, Event, State};
@@ -426,9 +424,9 @@ impl Election {
     /// RFC 9568's Active_Down_Interval, with the slower of the two intervals.
     #[must_use]
     pub fn patience(&self) -> Duration {
-        let interval = self
-            .peer
-            .map_or(self.config.interval, |peer| peer.interval.max(self.config.interval));
+        let interval = self.peer.map_or(self.config.interval, |peer| {
+            peer.interval.max(self.config.interval)
+        });
         patience(self.config.priority, interval)
     }
 

@@ -4,9 +4,7 @@ use core::time::Duration;
 
 use super::promise::Promise;
 use super::{Change, Order, PairNode};
-use crate::replication::{
-    Ceiling, Edge, Following, Journal, Key, Kind, Record, Running, TooLarge,
-};
+use crate::replication::{Ceiling, Edge, Following, Journal, Key, Kind, Record, Running, TooLarge};
 use crate::vocabulary::Epoch;
 
 /// Only the active node writes.
@@ -42,11 +40,7 @@ impl PairNode {
             Change::Claim { hot: false } => self.start_cold(now),
             Change::Reclaim => self.reclaim(now),
             Change::Demote | Change::Stop => self.step_down(now),
-            Change::Resume
-            | Change::Mute
-            | Change::Drain
-            | Change::Release
-            | Change::CallOff => {}
+            Change::Resume | Change::Mute | Change::Drain | Change::Release | Change::CallOff => {}
         }
         self.begin_run(now, change);
     }

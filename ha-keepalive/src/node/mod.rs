@@ -30,8 +30,8 @@ use crate::election::{
     Abilities, Change, Condition, Config, Election, Output, State, Timer, Transition,
 };
 use crate::replication::{
-    Applied, Commit, Edges, Following, Hello, Journal, Key, Ledger, Limit, Limits, Message,
-    Record, Replica, Supported, Unacceptable,
+    Applied, Commit, Edges, Following, Hello, Journal, Key, Ledger, Limit, Limits, Message, Record,
+    Replica, Supported, Unacceptable,
 };
 use crate::secret::PairSecret;
 use crate::takeover::{Run, Step, StepId};
@@ -284,7 +284,8 @@ impl PairNode {
             }
         }
         let abilities = self.abilities(now);
-        self.election.handle_advert(now, &accepted, answered, abilities);
+        self.election
+            .handle_advert(now, &accepted, answered, abilities);
         self.settle(now);
         Ok(())
     }
@@ -301,7 +302,8 @@ impl PairNode {
     fn judge_replica(&mut self, now: Duration, advert: &Advert) {
         match advert.role {
             Role::Active | Role::Asking => {
-                let current = advert.sync.in_sync && advert.sync.stream == self.replica.position().0;
+                let current =
+                    advert.sync.in_sync && advert.sync.stream == self.replica.position().0;
                 self.hot_until = current.then(|| now + self.hot_lifetime());
             }
             // On its way out of a planned switchover; the word comes on the sync channel.
@@ -345,7 +347,10 @@ impl PairNode {
     fn blockers(&self, now: Duration) -> impl Iterator<Item = Blocker> {
         let peer = self.election.peer();
         let stands = [
-            (self.election.state() != State::Active || self.unfinished.is_some(), Blocker::NotActive),
+            (
+                self.election.state() != State::Active || self.unfinished.is_some(),
+                Blocker::NotActive,
+            ),
             (!self.election.peer_is_heard(now), Blocker::PeerUnheard),
             (!peer.is_some_and(|peer| peer.fit), Blocker::PeerUnfit),
             (
@@ -372,7 +377,8 @@ impl PairNode {
     /// A tracked condition changed.
     pub fn handle_condition(&mut self, now: Duration, condition: Condition, good: bool) {
         let abilities = self.abilities(now);
-        self.election.handle_condition(now, condition, good, abilities);
+        self.election
+            .handle_condition(now, condition, good, abilities);
         self.settle(now);
     }
 
@@ -491,7 +497,12 @@ impl PairNode {
         {
             self.begin_run(now, change);
         }
-        if self.journal.as_ref().is_some_and(|journal| journal.is_stalled(now)) && self.sync_up {
+        if self
+            .journal
+            .as_ref()
+            .is_some_and(|journal| journal.is_stalled(now))
+            && self.sync_up
+        {
             self.orders.push_back(Order::Redial(Redial::Stalled));
         }
         self.settle(now);

@@ -289,9 +289,10 @@ impl Ledger {
             return;
         }
         // An SA at the end of its number space must be replaced anyway; it cannot hold this up.
-        let all = self.sas.values().all(|sa| {
-            sa.asked.is_none() && (sa.used < sa.granted || sa.granted >= sa.last)
-        });
+        let all = self
+            .sas
+            .values()
+            .all(|sa| sa.asked.is_none() && (sa.used < sa.granted || sa.granted >= sa.last));
         if all {
             self.hold();
         }
@@ -337,7 +338,10 @@ impl Ledger {
         self.sas.iter().map(move |(name, sa)| {
             let asked = sa.asked.map_or(0, |(ceiling, _)| ceiling);
             let highest = sa.used.max(sa.granted).max(asked);
-            (name.as_slice(), highest.saturating_add(jump).saturating_add(1))
+            (
+                name.as_slice(),
+                highest.saturating_add(jump).saturating_add(1),
+            )
         })
     }
 

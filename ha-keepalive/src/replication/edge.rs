@@ -93,7 +93,9 @@ impl Edges {
         let interval = self.interval;
         let sent = self.sas.entry(name.to_vec()).or_default();
         sent.current = sent.current.max(right);
-        self.max_exposure = self.max_exposure.max(sent.current - sent.acked.min(sent.current));
+        self.max_exposure = self
+            .max_exposure
+            .max(sent.current - sent.acked.min(sent.current));
         let due = sent.at.is_none_or(|at| now.saturating_sub(at) >= interval);
         due && (right > sent.right || sent.at.is_none())
     }

@@ -356,7 +356,11 @@ impl Journal {
         let next = next.map(|(key, entry)| (key.clone(), entry.position));
         let Some((key, position)) = next else {
             // What changed meanwhile is in the queue and follows as deltas.
-            let position = self.queue.keys().next().map_or(self.position, |first| first - 1);
+            let position = self
+                .queue
+                .keys()
+                .next()
+                .map_or(self.position, |first| first - 1);
             self.link = Link::Deltas;
             self.snapshot_end = Some(position);
             self.index += 1;
@@ -420,7 +424,8 @@ impl Journal {
     /// Waits, bounded, until the standby has everything up to `position`: [`Journal::poll_commit`]
     /// tells the outcome.
     pub fn commit(&mut self, now: Duration, position: u64) {
-        self.commits.push_back((position, now + self.limits.commit_wait));
+        self.commits
+            .push_back((position, now + self.limits.commit_wait));
     }
 
     /// The next commit point that is decided: its position and how it ended.

@@ -113,7 +113,9 @@ impl fmt::Debug for Key {
         if self.name.iter().all(u8::is_ascii_graphic) && !self.name.is_empty() {
             return f.write_str(&String::from_utf8_lossy(&self.name));
         }
-        self.name.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        self.name
+            .iter()
+            .try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }
 

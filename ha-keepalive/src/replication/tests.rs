@@ -205,8 +205,10 @@ fn a_stalled_standby_costs_one_entry_a_key_and_no_waiting() {
     pair.connect();
     pair.send(1);
     for round in 0..100_000u32 {
-        pair.journal.put(pair.now, record("a", &round.to_be_bytes()));
-        pair.journal.put(pair.now, record("b", &round.to_be_bytes()));
+        pair.journal
+            .put(pair.now, record("a", &round.to_be_bytes()));
+        pair.journal
+            .put(pair.now, record("b", &round.to_be_bytes()));
     }
     assert!(pair.journal.lag(pair.now).records <= 2);
     assert_eq!(pair.journal.following(pair.now), Following::Snapshot);
@@ -420,7 +422,12 @@ fn binding_is_complete_when_every_ceiling_is_acknowledged() {
     assert_eq!(ledger.running(), Running::Bound);
     assert_eq!(ledger.poll_limits().len(), 2);
     ledger.free();
-    assert!(ledger.poll_limits().iter().all(|limit| limit.last == u64::MAX));
+    assert!(
+        ledger
+            .poll_limits()
+            .iter()
+            .all(|limit| limit.last == u64::MAX)
+    );
 }
 
 #[test]

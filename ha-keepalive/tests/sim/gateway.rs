@@ -47,7 +47,9 @@ pub(crate) enum Effect {
     StepDone(StepId, Duration),
     Redial,
     /// An activation: for the checks at that moment.
-    Activated { hot: bool },
+    Activated {
+        hot: bool,
+    },
 }
 
 fn newest(_: Kind) -> u16 {
@@ -215,7 +217,9 @@ impl Gateway {
                 right: edge,
                 window: Vec::new(),
             };
-            self.node.put(now, record.record(&name(sa)).unwrap()).unwrap();
+            self.node
+                .put(now, record.record(&name(sa)).unwrap())
+                .unwrap();
         }
     }
 

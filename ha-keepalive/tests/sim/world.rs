@@ -160,7 +160,8 @@ const fn member(host: usize) -> Member {
 impl World {
     pub(crate) fn new(seed: u64, weather: Weather, attacked: bool) -> Self {
         let mut dice = Dice::new(seed);
-        let interval = Duration::from_millis([10, 20, 50, 50, 100, 1000][dice.range(0, 6) as usize]);
+        let interval =
+            Duration::from_millis([10, 20, 50, 50, 100, 1000][dice.range(0, 6) as usize]);
         let host = |member, dice: &mut Dice| {
             let mut config = Config::new(member, AdvertInterval::new(interval).unwrap());
             config.priority = Priority::new(dice.range(50, 53) as u8 * 2).unwrap();
@@ -305,7 +306,11 @@ impl World {
         }
         self.log(|| format!("{} starts", name(host)));
         let config = self.hosts[host].config;
-        if self.connection.as_ref().is_some_and(|connection| !connection.ends[host]) {
+        if self
+            .connection
+            .as_ref()
+            .is_some_and(|connection| !connection.ends[host])
+        {
             // The new kernel knows nothing of the connection and says so.
             self.close_connection();
         }
@@ -325,7 +330,13 @@ impl World {
         if self.hosts[host].gateway.take().is_none() {
             return;
         }
-        self.log(|| format!("{} {}", name(host), if power { "loses power" } else { "is killed" }));
+        self.log(|| {
+            format!(
+                "{} {}",
+                name(host),
+                if power { "loses power" } else { "is killed" }
+            )
+        });
         let this = &mut self.hosts[host];
         this.powered = !power;
         this.paused = false;
@@ -438,7 +449,8 @@ impl World {
             self.note_edges(host);
             match effect {
                 Some(Effect::StepDone(id, after)) => {
-                    let input = Event::Input(host, self.hosts[host].incarnation, Input::StepDone(id));
+                    let input =
+                        Event::Input(host, self.hosts[host].incarnation, Input::StepDone(id));
                     self.schedule(after, input);
                 }
                 Some(Effect::Redial) => self.close_connection(),
@@ -517,7 +529,10 @@ impl World {
 
     fn dial(&mut self) {
         self.schedule(20 * MS, Event::Dial);
-        let ready = self.hosts.iter().all(|host| host.gateway.is_some() && !host.paused);
+        let ready = self
+            .hosts
+            .iter()
+            .all(|host| host.gateway.is_some() && !host.paused);
         if self.connection.is_some() || !ready || !self.paths[0].up {
             return;
         }
@@ -628,7 +643,11 @@ impl World {
         self.ticks += 1;
         let now = self.now;
         let serves = |host: &Host| {
-            !host.paused && host.gateway.as_ref().is_some_and(|gateway| gateway.answers(now))
+            !host.paused
+                && host
+                    .gateway
+                    .as_ref()
+                    .is_some_and(|gateway| gateway.answers(now))
         };
         self.served_ticks += u64::from(self.hosts.iter().any(serves));
         self.attack();
@@ -652,7 +671,8 @@ impl World {
             let Some(iv_epoch) = sa.iv_epoch.filter(|_| sa.commit.is_none()) else {
                 continue;
             };
-            let count = burst.min((sa.limit + u64::from(sa.limit < u64::MAX)).saturating_sub(sa.next));
+            let count =
+                burst.min((sa.limit + u64::from(sa.limit < u64::MAX)).saturating_sub(sa.next));
             if count > 0 {
                 sa.next += count;
                 sent.push((*number, sa.next - 1, iv_epoch, sa.activation));
@@ -667,9 +687,16 @@ impl World {
             let highest = self.peer.highest.entry(sa).or_default();
             *highest = (*highest).max(last);
             let owner = (incarnation, activation);
-            let known = *self.peer.ivs.entry((sa, member(host), iv_epoch)).or_insert(owner);
+            let known = *self
+                .peer
+                .ivs
+                .entry((sa, member(host), iv_epoch))
+                .or_insert(owner);
             if known != owner {
-                let what = format!("{} reuses IV epoch {iv_epoch} of SA {sa}: {known:?} {owner:?}", name(host));
+                let what = format!(
+                    "{} reuses IV epoch {iv_epoch} of SA {sa}: {known:?} {owner:?}",
+                    name(host)
+                );
                 self.violate("i1", what);
             }
         }
@@ -708,7 +735,10 @@ impl World {
             *before = (*before).max(edge);
         }
         if let Some((sa, before, after)) = back {
-            let what = format!("{}: window of SA {sa} went from {before} to {after}", name(host));
+            let what = format!(
+                "{}: window of SA {sa} went from {before} to {after}",
+                name(host)
+            );
             self.violate("i3", what);
         }
     }
@@ -808,7 +838,13 @@ impl World {
     fn condition(&mut self, host: usize) {
         let good = !self.hosts[host].fit;
         self.hosts[host].fit = good;
-        self.log(|| format!("{} WAN link {}", name(host), if good { "up" } else { "down" }));
+        self.log(|| {
+            format!(
+                "{} WAN link {}",
+                name(host),
+                if good { "up" } else { "down" }
+            )
+        });
         let input = Input::Condition(Condition::WanLink, good);
         let incarnation = self.hosts[host].incarnation;
         self.schedule(Duration::ZERO, Event::Input(host, incarnation, input));
@@ -887,7 +923,10 @@ impl World {
         for (number, sa) in &gateway.sas {
             let highest = self.peer.highest.get(number).copied().unwrap_or(0);
             if sa.next <= highest {
-                broken.push(("i2", format!("SA {number} goes on at {} below {highest}", sa.next)));
+                broken.push((
+                    "i2",
+                    format!("SA {number} goes on at {} below {highest}", sa.next),
+                ));
             }
             let accepted = self.peer.accepted.get(number).copied().unwrap_or(0);
             if hot && accepted.saturating_sub(sa.edge) > self.exposure() {
@@ -912,7 +951,11 @@ impl World {
     fn check_always(&mut self) {
         let now = self.now;
         let answering = |host: &Host| {
-            !host.paused && host.gateway.as_ref().is_some_and(|gateway| gateway.answers(now))
+            !host.paused
+                && host
+                    .gateway
+                    .as_ref()
+                    .is_some_and(|gateway| gateway.answers(now))
         };
         if self.weather == Weather::OnePathClean && self.hosts.iter().all(answering) {
             self.violate("i7", "both answer for the virtual address".to_owned());
@@ -934,8 +977,12 @@ impl World {
     /// After the faults: one serves, the other follows, and the next takeover would be hot.
     fn is_settled(&self) -> bool {
         let states = self.states();
-        let active = states.iter().filter(|(state, serves, _)| *state == State::Active && *serves);
-        let standby = states.iter().filter(|(state, _, hot)| *state == State::Standby && *hot);
+        let active = states
+            .iter()
+            .filter(|(state, serves, _)| *state == State::Active && *serves);
+        let standby = states
+            .iter()
+            .filter(|(state, _, hot)| *state == State::Standby && *hot);
         active.count() == 1 && standby.count() == 1
     }
 
@@ -944,7 +991,13 @@ impl World {
         let now = self.now;
         let gateways = self.hosts.iter().filter_map(|host| host.gateway.as_ref());
         gateways
-            .map(|gateway| (gateway.state(), gateway.answers(now), gateway.node.is_hot(now)))
+            .map(|gateway| {
+                (
+                    gateway.state(),
+                    gateway.answers(now),
+                    gateway.node.is_hot(now),
+                )
+            })
             .collect()
     }
 }
