@@ -43,7 +43,7 @@ fn world(seed: u64) -> World {
         0 => Weather::OnePathClean,
         _ => Weather::Anything,
     };
-    World::new(seed, weather, seed % 3 == 0)
+    World::new(seed, weather, seed.is_multiple_of(3))
 }
 
 fn run(seeds: impl Iterator<Item = u64>) -> Outcome {
