@@ -1,17 +1,22 @@
 //! Keeps each connection as it should be: after every change, whatever is missing or due is
 //! started, one step at a time.
 
+use core::time::Duration;
 use std::net::SocketAddr;
+use std::time::Instant;
 
 use ipsec_types::{ConnectionId, SelectorPair};
 
 use super::Negotiator;
 use super::timers::Owner;
-use crate::api::{Event, Phase, TimerName};
+use crate::api::{Event, Phase, Role, TimerName};
 use crate::config::StartMode;
 use crate::natt::Path;
 use crate::phase2::{QuickMode, QuickState};
 use crate::wire::{CookiePair, MessageId};
+
+/// A peer that wants a tunnel begins quick mode within a round trip of phase 1.
+const INITIATORS_TURN: Duration = Duration::from_secs(1);
 
 impl Negotiator {
     /// Starts what is due for a connection, if anything.
@@ -46,11 +51,23 @@ impl Negotiator {
             .into_iter()
             .find(|selectors| !negotiating.contains(selectors));
         // One quick mode of ours at a time: not every peer can follow several.
-        if let Some(selectors) = next
-            && !self.initiating_quick(id)
-        {
-            self.start_quick_mode(current, selectors);
+        let Some(selectors) = next.filter(|_| !self.initiating_quick(id)) else {
+            return;
+        };
+        match self.initiators_turn(current).filter(|until| *until > now) {
+            Some(until) => {
+                let timers = &mut self.cx.timers;
+                timers.set(Owner::Tunnel(id), TimerName::Reconnect, until);
+            }
+            None => self.start_quick_mode(current, selectors),
         }
+    }
+
+    /// Until when the peer that began phase 1 is expected to begin quick mode as well: two
+    /// at once would leave each side to choose, and peers choose by rules of their own.
+    fn initiators_turn(&self, current: CookiePair) -> Option<Instant> {
+        let sa = self.sas.get(&current)?;
+        (sa.role == Role::Responder).then(|| sa.established + INITIATORS_TURN)
     }
 
     /// The IKE SA under which new exchanges are started.
