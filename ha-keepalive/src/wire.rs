@@ -110,10 +110,6 @@ impl Writer {
     pub(crate) fn finish(self) -> Vec<u8> {
         self.0
     }
-
-    pub(crate) fn as_slice(&self) -> &[u8] {
-        &self.0
-    }
 }
 
 #[cfg(test)]

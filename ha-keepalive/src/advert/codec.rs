@@ -61,10 +61,14 @@ impl Sealer {
     /// The datagram for one advert; always [`ADVERT_LEN`] bytes.
     #[must_use]
     pub fn seal(&self, advert: &Advert) -> Vec<u8> {
-        let mut out = encode(advert);
-        let mac = hmac_sha256(self.key.as_slice(), &[out.as_slice()]);
-        out.bytes(mac.as_slice());
-        out.finish()
+        self.with_mac(encode(advert).finish())
+    }
+
+    /// Any body with its MAC.
+    pub(crate) fn with_mac(&self, mut body: Vec<u8>) -> Vec<u8> {
+        let mac = hmac_sha256(self.key.as_slice(), &[&body]);
+        body.extend_from_slice(mac.as_slice());
+        body
     }
 
     /// Parses and authenticates. The cheap checks that need no key come first, so that noise

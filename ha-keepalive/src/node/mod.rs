@@ -163,6 +163,8 @@ pub enum Deadline {
     Retry,
 }
 
+/// A slow advert interval must not slow the challenge of a new session down.
+const LONGEST_GREETING_PAUSE: Duration = Duration::from_millis(50);
 /// How long a failed change of role waits before it is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -176,7 +178,7 @@ pub struct PairNode {
     outbox: Outbox,
     election: Election,
     datagrams: VecDeque<(PathId, Vec<u8>)>,
-    greeted: Duration,
+    greeted: Option<Duration>,
     /// `Some` while this node holds a claim or has just handed it over.
     journal: Option<Journal>,
     replica: Replica,
@@ -198,6 +200,7 @@ pub struct PairNode {
     retry: Option<(Duration, Change)>,
     orders: VecDeque<Order>,
     following: Following,
+    was_hot: bool,
     revision: Revision,
     negotiating: bool,
 }
@@ -224,7 +227,7 @@ impl PairNode {
             outbox: Outbox::new(),
             election: Election::new(election, gate, now),
             datagrams: VecDeque::new(),
-            greeted: now,
+            greeted: None,
             journal: None,
             replica: Replica::new(config.supported),
             ledger: Ledger::new(horizon),
@@ -243,6 +246,7 @@ impl PairNode {
             retry: None,
             orders: VecDeque::new(),
             following: Following::Alone,
+            was_hot: false,
             revision: Revision::default(),
             negotiating: false,
             config,
@@ -292,8 +296,12 @@ impl PairNode {
 
     /// Challenges a new session without waiting for the next interval, but not at any rate.
     fn greet(&mut self, now: Duration) {
-        if now.saturating_sub(self.greeted) >= self.config.election.interval.get() / 4 {
-            self.greeted = now;
+        let pause = (self.config.election.interval.get() / 4).min(LONGEST_GREETING_PAUSE);
+        if self
+            .greeted
+            .is_none_or(|last| now.saturating_sub(last) >= pause)
+        {
+            self.greeted = Some(now);
             self.send_advert(now, false, false);
         }
     }
@@ -629,6 +637,11 @@ impl PairNode {
             }
         }
         self.collect(now);
+        if self.was_hot != self.is_hot(now) {
+            // Whether it could hand over is the active node's business at once.
+            self.was_hot = !self.was_hot;
+            advert.get_or_insert_default();
+        }
         if let Some((wants_answer, resigned)) = advert {
             self.send_advert(now, wants_answer, resigned);
         }

@@ -1,1 +1,498 @@
+use std::collections::VecDeque;
 
+use ipsec_types::SecretBytes;
+use rand_chacha::ChaCha20Rng;
+use rand_core::SeedableRng;
+
+use super::*;
+use crate::advert::ADVERT_LEN;
+use crate::election::Event;
+use crate::replication::Kind;
+use crate::vocabulary::{AdvertInterval, Member, Paths, Priority};
+
+const MS: Duration = Duration::from_millis(1);
+const INTERVAL: Duration = Duration::from_millis(100);
+
+/// Two nodes over perfect cables, one of which may be cut or stopped.
+struct Duo {
+    nodes: [Option<PairNode>; 2],
+    gates: [Arc<SendGate>; 2],
+    now: Duration,
+    cut: bool,
+    stopped: [bool; 2],
+    sync: bool,
+    moves: Vec<(usize, Event, State)>,
+    steps: Vec<(usize, Change, Step)>,
+    committed: Vec<Commit>,
+    refused: Vec<Blocker>,
+    recordings: Vec<(usize, PathId, Vec<u8>)>,
+}
+
+fn supported(_: Kind) -> u16 {
+    1
+}
+
+impl Duo {
+    fn new() -> Self {
+        let gate = || Arc::new(SendGate::closed());
+        let mut duo = Self {
+            nodes: [None, None],
+            gates: [gate(), gate()],
+            now: Duration::from_secs(100),
+            cut: false,
+            stopped: [false; 2],
+            sync: false,
+            moves: Vec::new(),
+            steps: Vec::new(),
+            committed: Vec::new(),
+            refused: Vec::new(),
+            recordings: Vec::new(),
+        };
+        duo.start(0, 1);
+        duo.start(1, 2);
+        duo
+    }
+
+    /// A pair in sync, with the first node active.
+    fn in_sync() -> Self {
+        let mut duo = Self::new();
+        duo.run(INTERVAL * 6);
+        duo.connect();
+        duo.run(INTERVAL * 3);
+        assert!(duo.gates[0].is_open(duo.now) && duo.is_hot(1));
+        duo.moves.clear();
+        duo.steps.clear();
+        duo
+    }
+
+    fn start(&mut self, index: usize, seed: u64) {
+        let member = if index == 0 { Member::A } else { Member::B };
+        let interval = AdvertInterval::new(INTERVAL).unwrap();
+        let mut config = Config::new(member, interval);
+        config.priority = Priority::new(if index == 0 { 200 } else { 100 }).unwrap();
+        config.paths = Paths::One;
+        let secret = PairSecret::new(SecretBytes::new(vec![9; 32])).unwrap();
+        let config = NodeConfig::new(config, Supported::new(supported));
+        let mut rng = ChaCha20Rng::seed_from_u64(seed);
+        let gate = Arc::clone(&self.gates[index]);
+        self.nodes[index] = Some(PairNode::new(config, &secret, gate, &mut rng, self.now));
+    }
+
+    fn node(&mut self, index: usize) -> &mut PairNode {
+        self.nodes[index].as_mut().unwrap()
+    }
+
+    fn connect(&mut self) {
+        self.sync = true;
+        let now = self.now;
+        for index in 0..2 {
+            self.node(index).handle_sync_up(now);
+        }
+        self.settle();
+    }
+
+    fn disconnect(&mut self) {
+        self.sync = false;
+        let now = self.now;
+        for node in self.nodes.iter_mut().flatten() {
+            node.handle_sync_down(now);
+        }
+        self.settle();
+    }
+
+    fn kill(&mut self, index: usize) {
+        self.nodes[index] = None;
+        self.disconnect();
+    }
+
+    /// Lets time pass, millisecond by millisecond.
+    fn run(&mut self, time: Duration) {
+        let end = self.now + time;
+        while self.now < end {
+            self.now += MS;
+            for index in 0..2 {
+                let now = self.now;
+                if !self.stopped[index]
+                    && let Some(node) = &mut self.nodes[index]
+                    && node.poll_timeout().is_some_and(|(at, _)| at <= now)
+                {
+                    node.handle_timeout(now);
+                }
+            }
+            self.settle();
+        }
+    }
+
+    /// Carries everything between the nodes until nothing moves.
+    fn settle(&mut self) {
+        let mut queue = VecDeque::new();
+        loop {
+            for index in 0..2 {
+                self.drain(index, &mut queue);
+            }
+            let Some((to, carried)) = queue.pop_front() else {
+                return;
+            };
+            let now = self.now;
+            let Some(node) = &mut self.nodes[to] else {
+                if let Carried::Datagram(path, _) = carried {
+                    let sender = self.nodes[1 - to].as_mut().unwrap();
+                    sender.handle_path_refused(now, path);
+                }
+                continue;
+            };
+            match carried {
+                Carried::Datagram(path, bytes) => {
+                    let _ = node.handle_datagram(now, path, &bytes);
+                }
+                Carried::Message(message) => node.handle_message(now, message),
+            }
+        }
+    }
+
+    fn drain(&mut self, index: usize, queue: &mut VecDeque<(usize, Carried)>) {
+        let now = self.now;
+        let sync = self.sync;
+        if self.stopped[index] {
+            return;
+        }
+        let Some(node) = &mut self.nodes[index] else {
+            return;
+        };
+        while let Some(order) = node.poll_order() {
+            match order {
+                Order::Perform { id, step, change } => {
+                    self.steps.push((index, change, step));
+                    node.step_done(now, id, Ok(()));
+                }
+                Order::Moved(moved) => self.moves.push((index, moved.reason, moved.to)),
+                Order::Committed { commit, .. } => self.committed.push(commit),
+                Order::SwitchoverRefused(blockers) => self.refused.extend(blockers),
+                _ => {}
+            }
+        }
+        while let Some((path, bytes)) = node.poll_datagram() {
+            self.recordings.push((1 - index, path, bytes.clone()));
+            if !self.cut && !self.stopped[1 - index] {
+                queue.push_back((1 - index, Carried::Datagram(path, bytes)));
+            }
+        }
+        while sync && let Some(message) = node.poll_message(now) {
+            queue.push_back((1 - index, Carried::Message(message)));
+        }
+    }
+
+    fn is_hot(&self, index: usize) -> bool {
+        self.nodes[index].as_ref().unwrap().is_hot(self.now)
+    }
+
+    fn states(&self) -> [Option<State>; 2] {
+        [0, 1].map(|index| Some(self.nodes[index].as_ref()?.election().state()))
+    }
+}
+
+enum Carried {
+    Datagram(PathId, Vec<u8>),
+    Message(Message),
+}
+
+fn record(name: &str) -> Record {
+    let key = Key::new(Kind::IkeSa, name).unwrap();
+    Record::new(key, 1, SecretBytes::new(b"keys".to_vec())).unwrap()
+}
+
+#[test]
+fn the_better_of_two_that_start_together_becomes_active() {
+    let mut duo = Duo::new();
+    duo.run(INTERVAL * 5);
+    assert_eq!(duo.states(), [Some(State::Active), Some(State::Standby)]);
+    assert!(duo.gates[0].is_open(duo.now) && !duo.gates[1].is_open(duo.now));
+}
+
+#[test]
+fn a_silent_host_is_given_its_missed_adverts() {
+    let mut duo = Duo::in_sync();
+    duo.cut = true;
+    let begun = duo.now;
+    while !duo.gates[1].is_open(duo.now) {
+        duo.run(MS);
+    }
+    let waited = duo.now - begun;
+    let patience = crate::advert::patience(
+        Priority::new(100).unwrap(),
+        AdvertInterval::new(INTERVAL).unwrap(),
+    );
+    assert!(
+        waited > patience - INTERVAL && waited <= patience + 2 * MS,
+        "{waited:?}"
+    );
+    assert_eq!(duo.moves, [(1, Event::PeerSilent, State::Active)]);
+    assert!(
+        duo.steps
+            .contains(&(1, Change::Claim { hot: true }, Step::ActivateSas))
+    );
+}
+
+#[test]
+fn after_a_split_the_newer_claim_stays_and_the_other_leaves_at_the_first_advert() {
+    let mut duo = Duo::in_sync();
+    duo.cut = true;
+    duo.run(INTERVAL * 10);
+    assert_eq!(duo.states(), [Some(State::Active); 2]);
+    duo.cut = false;
+    duo.run(INTERVAL);
+    assert_eq!(duo.states(), [Some(State::Standby), Some(State::Active)]);
+    assert!(!duo.gates[0].is_open(duo.now));
+}
+
+#[test]
+fn a_stopped_process_finds_its_lease_expired_and_leaves() {
+    let mut duo = Duo::in_sync();
+    duo.stopped[0] = true;
+    duo.run(INTERVAL * 50);
+    assert_eq!(duo.states()[1], Some(State::Active));
+    assert!(!duo.gates[0].is_open(duo.now), "before it has run at all");
+    duo.stopped[0] = false;
+    duo.run(MS);
+    assert!(!duo.gates[0].is_open(duo.now));
+    duo.run(INTERVAL);
+    assert_eq!(duo.states(), [Some(State::Standby), Some(State::Active)]);
+    let (_, first, state) = duo.moves[1];
+    assert_eq!((first, state), (Event::LeaseLost, State::Asking));
+}
+
+#[test]
+fn a_short_stop_is_asked_and_answered_within_a_round_trip() {
+    let mut duo = Duo::in_sync();
+    duo.stopped[0] = true;
+    duo.run(INTERVAL * 5 / 2 + MS);
+    duo.stopped[0] = false;
+    duo.run(2 * MS);
+    assert_eq!(duo.states(), [Some(State::Active), Some(State::Standby)]);
+    assert!(duo.gates[0].is_open(duo.now));
+    let events: Vec<Event> = duo.moves.iter().map(|(_, event, _)| *event).collect();
+    assert_eq!(events, [Event::LeaseLost, Event::PeerFollows]);
+}
+
+#[test]
+fn a_dead_process_is_replaced_in_milliseconds() {
+    let mut duo = Duo::in_sync();
+    let killed = duo.now;
+    duo.kill(0);
+    while !duo.gates[1].is_open(duo.now) {
+        duo.run(MS);
+    }
+    assert!(duo.now - killed < 15 * MS, "{:?}", duo.now - killed);
+    assert_eq!(duo.moves, [(1, Event::PeerDead, State::Active)]);
+}
+
+#[test]
+fn i5_forged_news_of_a_death_start_a_question_and_nothing_else() {
+    let mut duo = Duo::in_sync();
+    for _ in 0..50 {
+        let now = duo.now;
+        duo.node(1).handle_sync_down(now);
+        duo.node(1).handle_path_refused(now, PathId::First);
+        duo.settle();
+        duo.run(3 * MS);
+        let now = duo.now;
+        duo.node(1).handle_path_refused(now, PathId::First);
+        duo.run(10 * MS);
+        let now = duo.now;
+        duo.node(1).handle_sync_up(now);
+    }
+    assert_eq!(duo.moves, []);
+    assert_eq!(duo.states(), [Some(State::Active), Some(State::Standby)]);
+}
+
+#[test]
+fn i5_noise_replays_and_truncations_move_nothing() {
+    let mut quiet = Duo::in_sync();
+    let mut loud = Duo::in_sync();
+    let recordings = loud.recordings.clone();
+    for round in 0..INTERVAL.as_millis() as usize * 20 {
+        let now = loud.now;
+        let (to, path, mut bytes) = recordings[round % recordings.len()].clone();
+        match round % 4 {
+            0 => bytes[round % ADVERT_LEN] ^= 0x10,
+            1 => bytes.truncate(round % ADVERT_LEN),
+            _ => {}
+        }
+        assert!(loud.node(to).handle_datagram(now, path, &bytes).is_err());
+        loud.settle();
+        loud.run(MS);
+        quiet.run(MS);
+    }
+    assert_eq!((&quiet.moves[..], &loud.moves[..]), (&[][..], &[][..]));
+    for index in 0..2 {
+        let (one, two) = (quiet.node(index).epoch(), loud.node(index).epoch());
+        assert_eq!(one, two);
+        assert!(loud.node(index).advert_counters().replayed > 0);
+    }
+}
+
+#[test]
+fn i5_a_restarted_standby_believes_no_recording_of_its_dead_partner() {
+    let mut duo = Duo::in_sync();
+    let recordings = core::mem::take(&mut duo.recordings);
+    duo.kill(0);
+    duo.nodes[1] = None;
+    duo.start(1, 77);
+    for (to, path, bytes) in recordings.iter().rev().take(200) {
+        let now = duo.now;
+        if *to == 1 {
+            let _ = duo.node(1).handle_datagram(now, *path, bytes);
+        }
+        duo.run(MS);
+    }
+    assert_eq!(duo.node(1).advert_counters().accepted, 0);
+    assert_eq!(
+        duo.states()[1],
+        Some(State::Active),
+        "recordings of an active node hold nobody back"
+    );
+}
+
+#[test]
+fn a_planned_switchover_goes_through_all_its_steps_in_order() {
+    let mut duo = Duo::in_sync();
+    assert_eq!(
+        duo.node(0)
+            .readiness(Duration::from_secs(100) + INTERVAL * 9),
+        []
+    );
+    let now = duo.now;
+    duo.node(0).switchover(now);
+    duo.settle();
+    assert_eq!(duo.states(), [Some(State::Standby), Some(State::Active)]);
+    let place = |wanted| duo.steps.iter().position(|step| *step == wanted).unwrap();
+    let order = [
+        place((0, Change::Drain, Step::StopSealing)),
+        place((0, Change::Drain, Step::WriteLastRecords)),
+        place((0, Change::Release, Step::RemoveAddresses)),
+        place((1, Change::ClaimHanded, Step::ActivateSas)),
+        place((1, Change::ClaimHanded, Step::AddAddresses)),
+    ];
+    assert!(order.is_sorted(), "{:?}", duo.steps);
+    assert!(!duo.gates[0].is_open(duo.now) && duo.gates[1].is_open(duo.now));
+}
+
+#[test]
+fn a_switchover_that_would_lose_packets_is_refused_with_reasons() {
+    let mut duo = Duo::in_sync();
+    duo.node(0).set_negotiating(true);
+    let now = duo.now;
+    duo.node(0).set_revision(now, Revision(2));
+    duo.node(0).switchover(now);
+    duo.settle();
+    assert_eq!(duo.refused, [Blocker::Revision, Blocker::Negotiating]);
+    assert_eq!(duo.moves, []);
+    let now = duo.now;
+    assert!(duo.node(0).force_switchover(now), "unless it is forced");
+    duo.settle();
+    assert_eq!(duo.states(), [Some(State::Standby), Some(State::Active)]);
+}
+
+#[test]
+fn i2_a_switchover_continues_at_the_very_next_number() {
+    let mut duo = Duo::in_sync();
+    let now = duo.now;
+    let node = duo.node(0);
+    node.put(now, record("sa")).unwrap();
+    let position = node
+        .add_outbound(now, b"sa", 0, u64::from(u32::MAX))
+        .unwrap();
+    node.commit(now, position).unwrap();
+    duo.settle();
+    assert_eq!(duo.committed, [Commit::Acknowledged]);
+    let now = duo.now;
+    duo.node(0).write_exact(now, b"sa", 12_345).unwrap();
+    duo.node(0).switchover(now);
+    duo.settle();
+    let starts = duo.node(1).starts();
+    assert_eq!(starts[0].first, 12_346);
+    assert!(
+        starts[0].last < u64::MAX,
+        "and keeps the ceiling the other knows"
+    );
+}
+
+#[test]
+fn i2_a_standby_that_was_not_told_lately_takes_over_cold() {
+    let mut duo = Duo::in_sync();
+    // The connection breaks, so the promise is broken; then the active host is gone as well.
+    duo.disconnect();
+    duo.run(INTERVAL * 2);
+    duo.cut = true;
+    duo.run(INTERVAL * 10);
+    assert!(
+        duo.steps
+            .contains(&(1, Change::Claim { hot: false }, Step::NegotiateAll))
+    );
+}
+
+#[test]
+fn a_link_that_fails_moves_the_role_at_once_and_does_not_move_it_back() {
+    let mut duo = Duo::in_sync();
+    let now = duo.now;
+    duo.node(0).handle_condition(now, Condition::WanLink, false);
+    duo.settle();
+    assert_eq!(duo.states(), [Some(State::Standby), Some(State::Active)]);
+    duo.run(INTERVAL);
+    let now = duo.now;
+    duo.node(0).handle_condition(now, Condition::WanLink, true);
+    duo.run(Duration::from_secs(10));
+    assert_eq!(duo.states(), [Some(State::Standby), Some(State::Active)]);
+}
+
+#[test]
+fn a_standby_whose_link_is_down_does_not_take_over() {
+    let mut duo = Duo::in_sync();
+    let now = duo.now;
+    duo.node(1).handle_condition(now, Condition::LanLink, false);
+    duo.kill(0);
+    duo.run(Duration::from_secs(5));
+    assert_eq!(duo.states()[1], Some(State::Standby));
+    let now = duo.now;
+    duo.node(1).handle_condition(now, Condition::LanLink, true);
+    duo.run(Duration::from_secs(5));
+    assert_eq!(duo.states()[1], Some(State::Active));
+}
+
+#[test]
+fn fifty_restarts_of_the_standby_change_nothing_for_the_active_node() {
+    let mut duo = Duo::in_sync();
+    for round in 0..50 {
+        duo.kill(1);
+        duo.run(INTERVAL);
+        duo.start(1, 1000 + round);
+        duo.run(INTERVAL);
+        duo.connect();
+        duo.run(INTERVAL * 2);
+        assert!(duo.is_hot(1), "round {round}");
+    }
+    assert!(duo.moves.iter().all(|(index, ..)| *index == 1));
+    let epoch = duo.node(0).epoch();
+    assert_eq!(epoch, Epoch(1), "the claim is the same");
+    let (_, floor) = duo.node(1).election().epochs();
+    assert!(
+        floor.for_iv(epoch).is_some(),
+        "and 50 grants fit into the IV's epoch"
+    );
+}
+
+#[test]
+fn status_speaks_json_fields_of_the_field() {
+    let mut duo = Duo::in_sync();
+    let now = duo.now;
+    let status = duo.node(0).status(now);
+    assert_eq!((status.role, status.in_sync), (Role::Active, true));
+    assert_eq!(status.blockers, []);
+    assert!(status.transitions[0].serving_after.is_some());
+    let status = duo.node(1).status(now);
+    assert_eq!((status.role, status.hot), (Role::Standby, true));
+    assert_eq!(
+        status.why,
+        "the partner is active and its claim outranks ours"
+    );
+}

@@ -84,7 +84,7 @@ impl Ord for Scheduled {
 
 /// One machine.
 struct Host {
-    gateway: Option<Gateway>,
+    gateway: Option<Box<Gateway>>,
     incarnation: u64,
     /// The machine itself runs: its kernel answers for a dead process.
     powered: bool,
@@ -319,7 +319,7 @@ impl World {
         self.hosts[host].edges.clear();
         let incarnation = self.hosts[host].incarnation;
         let gateway = Gateway::new(config, incarnation, &mut self.dice, self.now);
-        self.hosts[host].gateway = Some(gateway);
+        self.hosts[host].gateway = Some(Box::new(gateway));
         if !self.hosts[host].fit {
             self.hosts[host].fit = true;
         }
@@ -627,7 +627,7 @@ impl World {
     // --- traffic ---------------------------------------------------------------------------
 
     fn traffic(&mut self) {
-        self.schedule(self.interval / 8, Event::Traffic);
+        self.schedule(self.interval / 6, Event::Traffic);
         for host in 0..2 {
             if self.hosts[host].paused {
                 continue;
@@ -944,7 +944,7 @@ impl World {
     /// heard that; at 20 packets a tick.
     fn exposure(&self) -> u64 {
         let time = 25 * MS + 500 * MS + self.interval * 8;
-        let ticks = time.as_micros() / (self.interval / 8).as_micros() + 2;
+        let ticks = time.as_micros() / (self.interval / 6).as_micros() + 2;
         20 * ticks as u64
     }
 

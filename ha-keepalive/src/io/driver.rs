@@ -1,0 +1,577 @@
+//! Sockets and time for a [`PairNode`]: adverts over UDP on one or two paths, the sync channel
+//! over TCP, and the deadline.
+//!
+//! ```text
+//!   loop {
+//!       let input = driver.wait().await;          // cancel-safe: fits into a select!
+//!       driver.handle(input, &mut host);          // feeds the node, obeys its orders, sends
+//!   }
+//! ```
+//! Whatever else calls into the node ([`PairDriver::node_mut`]) calls [`PairDriver::flush`]
+//! afterwards. The sync connection runs over the first path; [`Member::B`] dials, and tries the
+//! second path when the first does not answer.
+
+use core::future::{Future, poll_fn};
+use core::pin::Pin;
+use core::task::{Context, Poll};
+use core::time::Duration;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use rand_core::CryptoRng;
+use rustix::net::SendFlags;
+use tokio::io::{Interest, ReadBuf};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, Sleep, sleep};
+
+use super::clock::boot_time;
+use super::connection::{Connection, Progress};
+use crate::advert::ADVERT_LEN;
+use crate::channel::Rotation;
+use crate::election::Change;
+use crate::node::{Order, PairNode};
+use crate::replication::{Applied, Commit, Limit};
+use crate::secret::PairSecret;
+use crate::takeover::{Step, StepId};
+use crate::vocabulary::{Member, PathId};
+
+/// One path between the nodes. Adverts (UDP) and the sync channel (TCP) use the same addresses
+/// and port numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PathConfig {
+    /// Our end.
+    pub local: SocketAddr,
+    /// The partner's end.
+    pub peer: SocketAddr,
+}
+
+/// How a step went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Performed {
+    /// It is over.
+    Done(Result<(), String>),
+    /// It takes a while; a [`StepReporter`] tells its end.
+    Later,
+}
+
+/// Tells the end of a step that took a while.
+#[derive(Debug, Clone)]
+pub struct StepReporter(mpsc::UnboundedSender<(StepId, Result<(), String>)>);
+
+impl StepReporter {
+    /// The step is over. A driver that is gone does not mind.
+    pub fn done(&self, id: StepId, outcome: Result<(), String>) {
+        let _ = self.0.send((id, outcome));
+    }
+}
+
+/// The daemon, as the pair sees it.
+pub trait PairHost {
+    /// Performs one step of a change of role. It may write records into the node.
+    fn perform(
+        &mut self,
+        node: &mut PairNode,
+        now: Duration,
+        id: StepId,
+        step: Step,
+        change: Change,
+    ) -> Performed;
+
+    /// Standby: applies a replicated change to the mute copy.
+    ///
+    /// # Errors
+    /// The reason, which the active node is told; the pair is then not in sync.
+    fn apply(&mut self, change: Applied) -> Result<(), String>;
+
+    /// Active: the last sequence number an SA may send.
+    fn limit(&mut self, limit: Limit);
+
+    /// Active: a commit point is decided; the SA may carry traffic.
+    fn committed(&mut self, position: u64, commit: Commit);
+
+    /// Everything else: for the log, the status and the operator.
+    fn notice(&mut self, node: &mut PairNode, now: Duration, notice: Order);
+}
+
+/// Something happened; give it to [`PairDriver::handle`].
+#[derive(Debug)]
+pub enum Input {
+    /// A datagram on an advert socket.
+    Datagram(PathId, Vec<u8>),
+    /// The partner's kernel says that nobody listens there.
+    Refused(PathId),
+    /// Somebody dialled us.
+    Accepted(TcpStream),
+    /// Our own call ended.
+    Dialled(io::Result<TcpStream>),
+    /// A connection can go on; which one.
+    Connection(usize),
+    /// A step that took a while is over.
+    StepDone(StepId, Result<(), String>),
+    /// A deadline has passed.
+    Deadline,
+}
+
+struct Path {
+    id: PathId,
+    config: PathConfig,
+    socket: Arc<UdpSocket>,
+    /// Resolves when the kernel has news. Waiting for data alone does not see an error.
+    news: News,
+    listener: Option<TcpListener>,
+}
+
+type News = Pin<Box<dyn Future<Output = ()> + Send>>;
+type Call = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
+
+/// How long a failed call waits for the next.
+const REDIAL: Duration = Duration::from_millis(200);
+/// A call that is not answered: the path is cut.
+const CALL_LIMIT: Duration = Duration::from_secs(2);
+/// Strangers that may shake hands at a time, beside the open connection.
+const MAX_CANDIDATES: usize = 4;
+/// No deadline is further away than this, so that a clock that jumped is noticed.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+
+/// See the module.
+pub struct PairDriver {
+    node: PairNode,
+    member: Member,
+    secret: PairSecret,
+    rng: Box<dyn CryptoRng + Send>,
+    paths: Vec<Path>,
+    /// The open one, if there is one, first; then those that shake hands.
+    connections: Vec<Connection>,
+    call: Option<Call>,
+    call_again: Duration,
+    next_path: usize,
+    reports: mpsc::UnboundedReceiver<(StepId, Result<(), String>)>,
+    reporter: StepReporter,
+    timer: Pin<Box<Sleep>>,
+    /// Inputs and the deadline take turns, so that a flood of one does not starve the other.
+    deadline_first: bool,
+}
+
+impl PairDriver {
+    /// Opens the sockets. `rng` draws the ephemeral keys of the sync channel.
+    ///
+    /// # Errors
+    /// An address is not here, or taken.
+    pub fn bind(
+        node: PairNode,
+        secret: PairSecret,
+        rng: Box<dyn CryptoRng + Send>,
+        paths: &[PathConfig],
+    ) -> io::Result<Self> {
+        let member = node.election().config().member;
+        let open = PathId::ALL
+            .into_iter()
+            .zip(paths)
+            .map(|(id, config)| Path::open(id, *config, member))
+            .collect::<io::Result<Vec<_>>>()?;
+        let (sender, reports) = mpsc::unbounded_channel();
+        Ok(Self {
+            node,
+            member,
+            secret,
+            rng,
+            paths: open,
+            connections: Vec::new(),
+            call: None,
+            call_again: Duration::ZERO,
+            next_path: 0,
+            reports,
+            reporter: StepReporter(sender),
+            timer: Box::pin(sleep(Duration::ZERO)),
+            deadline_first: false,
+        })
+    }
+
+    /// The node.
+    #[must_use]
+    pub const fn node(&self) -> &PairNode {
+        &self.node
+    }
+
+    /// The node, for the daemon's own calls; [`PairDriver::flush`] afterwards.
+    pub const fn node_mut(&mut self) -> &mut PairNode {
+        &mut self.node
+    }
+
+    /// Tells the ends of steps that take a while.
+    #[must_use]
+    pub fn reporter(&self) -> StepReporter {
+        self.reporter.clone()
+    }
+
+    /// The next input. Cancel-safe: nothing is lost when the future is dropped.
+    pub async fn wait(&mut self) -> Input {
+        self.arm();
+        poll_fn(|context| self.poll_input(context)).await
+    }
+
+    fn arm(&mut self) {
+        let now = boot_time();
+        let mut next = now + LONGEST_WAIT;
+        if let Some((at, _)) = self.node.poll_timeout() {
+            next = next.min(at);
+        }
+        if self.member == Member::B && self.call.is_none() && !self.is_connected() {
+            next = next.min(self.call_again);
+        }
+        for candidate in self.connections.iter().filter(|one| !one.is_open()) {
+            next = next.min(candidate.gives_up_at());
+        }
+        self.timer
+            .as_mut()
+            .reset(Instant::now() + next.saturating_sub(now));
+    }
+
+    fn is_connected(&self) -> bool {
+        self.connections.first().is_some_and(Connection::is_open)
+    }
+
+    fn poll_input(&mut self, context: &mut Context<'_>) -> Poll<Input> {
+        self.deadline_first = !self.deadline_first;
+        if self.deadline_first && self.timer.as_mut().poll(context).is_ready() {
+            return Poll::Ready(Input::Deadline);
+        }
+        if let Poll::Ready(input) = self.poll_sockets(context) {
+            return Poll::Ready(input);
+        }
+        self.timer.as_mut().poll(context).map(|()| Input::Deadline)
+    }
+
+    fn poll_sockets(&mut self, context: &mut Context<'_>) -> Poll<Input> {
+        for path in &mut self.paths {
+            if let Poll::Ready(input) = path.poll(context) {
+                return Poll::Ready(input);
+            }
+        }
+        if let Poll::Ready(Some((id, outcome))) = self.reports.poll_recv(context) {
+            return Poll::Ready(Input::StepDone(id, outcome));
+        }
+        for (index, connection) in self.connections.iter().enumerate() {
+            if connection.poll_ready(context).is_ready() {
+                return Poll::Ready(Input::Connection(index));
+            }
+        }
+        if let Some(call) = &mut self.call
+            && let Poll::Ready(outcome) = call.as_mut().poll(context)
+        {
+            self.call = None;
+            return Poll::Ready(Input::Dialled(outcome));
+        }
+        Poll::Pending
+    }
+
+    /// Feeds the node with what happened, and carries out what follows from it.
+    pub fn handle(&mut self, input: Input, host: &mut impl PairHost) {
+        let now = boot_time();
+        match input {
+            Input::Datagram(path, bytes) => {
+                // Refusals are counted by the node.
+                let _ = self.node.handle_datagram(now, path, &bytes);
+            }
+            Input::Refused(path) => self.node.handle_path_refused(now, path),
+            Input::Accepted(stream) => self.shake_hands(now, stream),
+            Input::Dialled(Ok(stream)) => self.shake_hands(now, stream),
+            Input::Dialled(Err(_)) => self.next_path += 1,
+            Input::Connection(index) => self.go_on(now, index),
+            Input::StepDone(id, outcome) => self.node.step_done(now, id, outcome),
+            Input::Deadline => {
+                self.node.handle_timeout(now);
+                self.drop_slow_candidates(now);
+                self.dial(now);
+            }
+        }
+        self.flush(host);
+    }
+
+    fn shake_hands(&mut self, now: Duration, stream: TcpStream) {
+        if self.connections.len() > MAX_CANDIDATES {
+            // The oldest that has not shown the secret makes room.
+            self.connections.remove(usize::from(self.is_connected()));
+        }
+        let rotation = Rotation::default();
+        let rng = self.rng.as_mut();
+        self.connections.push(Connection::new(
+            stream,
+            &self.secret,
+            self.member,
+            rotation,
+            rng,
+            now,
+        ));
+        let index = self.connections.len() - 1;
+        self.go_on(now, index);
+    }
+
+    /// Lets one connection read and write as far as it can.
+    fn go_on(&mut self, now: Duration, index: usize) {
+        let Some(connection) = self.connections.get_mut(index) else {
+            return;
+        };
+        let was_open = connection.is_open();
+        let progress = connection.go_on();
+        if connection.is_open() && !was_open {
+            self.promote(now, index);
+        }
+        let index = if was_open { index } else { 0 };
+        while let Some(connection) = self.connections.get_mut(index)
+            && connection.is_open()
+            && let Some(message) = connection.poll_message()
+        {
+            self.node.handle_message(now, message);
+        }
+        if progress == Progress::Closed {
+            self.close(now, index);
+        }
+    }
+
+    /// Both ends have shown the secret: the connection takes the place of the one before.
+    fn promote(&mut self, now: Duration, index: usize) {
+        let connection = self.connections.remove(index);
+        if self.is_connected() {
+            self.connections.remove(0);
+            self.node.handle_sync_down(now);
+        }
+        self.connections.insert(0, connection);
+        self.node.handle_sync_up(now);
+    }
+
+    fn close(&mut self, now: Duration, index: usize) {
+        if index >= self.connections.len() {
+            return;
+        }
+        let closed = self.connections.remove(index);
+        if closed.is_open() {
+            self.node.handle_sync_down(now);
+            self.call_again = now;
+        } else {
+            self.call_again = now + REDIAL;
+        }
+    }
+
+    fn drop_slow_candidates(&mut self, now: Duration) {
+        self.connections
+            .retain(|one| one.is_open() || now < one.gives_up_at());
+    }
+
+    fn dial(&mut self, now: Duration) {
+        let busy = self.call.is_some() || !self.connections.is_empty();
+        if self.member != Member::B || busy || now < self.call_again {
+            return;
+        }
+        self.call_again = now + REDIAL;
+        let Some(path) = self.paths.get(self.next_path % self.paths.len().max(1)) else {
+            return;
+        };
+        let PathConfig { local, peer } = path.config;
+        self.call = Some(Box::pin(async move {
+            let call = async {
+                let socket = match local {
+                    SocketAddr::V4(_) => TcpSocket::new_v4()?,
+                    SocketAddr::V6(_) => TcpSocket::new_v6()?,
+                };
+                socket.bind(SocketAddr::new(local.ip(), 0))?;
+                socket.connect(peer).await
+            };
+            tokio::time::timeout(CALL_LIMIT, call)
+                .await
+                .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+        }));
+    }
+
+    /// Carries out the node's orders, then sends what it has to send.
+    pub fn flush(&mut self, host: &mut impl PairHost) {
+        let now = boot_time();
+        loop {
+            while let Some(order) = self.node.poll_order() {
+                self.obey(now, order, host);
+            }
+            let refused = self.send_adverts();
+            self.send_messages(now);
+            for path in &refused {
+                self.node.handle_path_refused(now, *path);
+            }
+            if refused.is_empty() {
+                return;
+            }
+        }
+    }
+
+    fn obey(&mut self, now: Duration, order: Order, host: &mut impl PairHost) {
+        match order {
+            Order::Perform { id, step, change } => {
+                let performed = host.perform(&mut self.node, now, id, step, change);
+                if let Performed::Done(outcome) = performed {
+                    self.node.step_done(boot_time(), id, outcome);
+                }
+            }
+            Order::Apply(change) => {
+                let key = match &change {
+                    Applied::Put { record, .. } => record.key.clone(),
+                    Applied::Delete(key) => key.clone(),
+                };
+                if let Err(reason) = host.apply(change) {
+                    self.node.refuse(now, &key, &reason);
+                }
+            }
+            Order::Limit(limit) => host.limit(limit),
+            Order::Committed { position, commit } => host.committed(position, commit),
+            Order::Redial(why) => {
+                host.notice(&mut self.node, now, Order::Redial(why));
+                if self.is_connected() {
+                    self.close(now, 0);
+                }
+            }
+            notice @ (Order::Following(_)
+            | Order::Moved(_)
+            | Order::Finished(_)
+            | Order::SwitchoverRefused(_)
+            | Order::Proposed(_)
+            | Order::PeerRefused { .. }) => host.notice(&mut self.node, now, notice),
+        }
+    }
+
+    fn send_adverts(&mut self) -> Vec<PathId> {
+        let mut refused = Vec::new();
+        while let Some((id, datagram)) = self.node.poll_datagram() {
+            let Some(path) = self.paths.iter().find(|path| path.id == id) else {
+                continue;
+            };
+            // A link that is down or a full queue: the next advert follows soon.
+            if is_refused(&path.send(&datagram)) {
+                // The error belongs to an earlier datagram; this one has not left yet.
+                refused.push(id);
+                let _ = path.send(&datagram);
+            }
+        }
+        refused
+    }
+
+    fn send_messages(&mut self, now: Duration) {
+        let Some(connection) = self.connections.first_mut().filter(|one| one.is_open()) else {
+            return;
+        };
+        loop {
+            let mut moved = false;
+            while connection.has_room()
+                && let Some(message) = self.node.poll_message(now)
+            {
+                connection.send(now, &message);
+                moved = true;
+            }
+            if !moved || connection.write() == Progress::Closed {
+                return;
+            }
+        }
+    }
+}
+
+fn is_refused<T>(outcome: &io::Result<T>) -> bool {
+    let kind = outcome.as_ref().err().map(io::Error::kind);
+    kind == Some(io::ErrorKind::ConnectionRefused)
+}
+
+impl Path {
+    fn open(id: PathId, config: PathConfig, member: Member) -> io::Result<Self> {
+        let socket = socket2::Socket::new(
+            socket2::Domain::for_address(config.local),
+            socket2::Type::DGRAM,
+            None,
+        )?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&config.local.into())?;
+        // Connected: the kernel drops strangers, and reports port unreachable to us.
+        socket.connect(&config.peer.into())?;
+        let socket = Arc::new(UdpSocket::from_std(socket.into())?);
+        let listener = match member {
+            Member::A => Some(listen(config.local)?),
+            Member::B => None,
+        };
+        Ok(Self {
+            id,
+            config,
+            news: news_of(&socket),
+            socket,
+            listener,
+        })
+    }
+
+    /// Not by tokio, which sends nothing before it has seen the socket writable once.
+    fn send(&self, datagram: &[u8]) -> io::Result<usize> {
+        let flags = SendFlags::DONTWAIT;
+        Ok(rustix::net::send(&*self.socket, datagram, flags)?)
+    }
+
+    /// "Port unreachable", which Linux reports as an error of the socket and not as data.
+    fn poll_news(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
+        while self.news.as_mut().poll(context).is_ready() {
+            self.news = news_of(&self.socket);
+            let error = self.socket.try_io(Interest::ERROR, || {
+                let error = self.socket.take_error()?;
+                // Without an error the readiness is stale: this clears it.
+                error.ok_or_else(|| io::ErrorKind::WouldBlock.into())
+            });
+            if let Ok(error) = error {
+                return Poll::Ready(error);
+            }
+        }
+        Poll::Pending
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Input> {
+        if let Poll::Ready(error) = self.poll_news(context)
+            && error.kind() == io::ErrorKind::ConnectionRefused
+        {
+            return Poll::Ready(Input::Refused(self.id));
+        }
+        // One byte more than an advert has: a longer datagram is seen to be longer.
+        let mut bytes = [0; ADVERT_LEN + 1];
+        let mut buffer = ReadBuf::new(&mut bytes);
+        match self.socket.poll_recv(context, &mut buffer) {
+            Poll::Ready(Ok(())) => {
+                let datagram = buffer.filled().to_vec();
+                return Poll::Ready(Input::Datagram(self.id, datagram));
+            }
+            Poll::Ready(outcome @ Err(_)) if is_refused(&outcome) => {
+                return Poll::Ready(Input::Refused(self.id));
+            }
+            // Network or host unreachable: says nothing about the process.
+            Poll::Ready(Err(_)) => context.waker().wake_by_ref(),
+            Poll::Pending => {}
+        }
+        if let Some(listener) = &self.listener
+            && let Poll::Ready(Ok((stream, from))) = listener.poll_accept(context)
+        {
+            if from.ip() == self.config.peer.ip() {
+                return Poll::Ready(Input::Accepted(stream));
+            }
+            context.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+}
+
+fn news_of(socket: &Arc<UdpSocket>) -> News {
+    let socket = Arc::clone(socket);
+    Box::pin(async move {
+        // An error of the event loop itself shows up in everything else too.
+        let _ = socket.ready(Interest::ERROR).await;
+    })
+}
+
+fn listen(local: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match local {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    // A restart must not wait for the old connections' TIME_WAIT.
+    socket.set_reuseaddr(true)?;
+    socket.bind(local)?;
+    socket.listen(4)
+}
