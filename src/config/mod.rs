@@ -15,6 +15,7 @@ mod document;
 mod explain;
 mod fault;
 mod files;
+mod pair;
 mod problem;
 mod profile;
 mod raw;
@@ -39,11 +40,11 @@ use source::Source;
 
 pub use explain::{Explanation, Origin, Setting};
 pub use files::{Files, RealFiles, SecretFile};
+pub use pair::{HealthCheck, MoverConfig, PairConfig, PairPath, Side, VirtualAddress};
 pub use problem::{ConfigErrors, Problem, Severity};
 pub use profile::Profile;
 pub use resolved::{
-    ConnectionKind, Gateway, Mss, PairConfig, ResolvedConfig, ResolvedConnection, Revision,
-    VtiConfig,
+    ConnectionKind, Gateway, Mss, ResolvedConfig, ResolvedConnection, Revision, VtiConfig,
 };
 
 /// Where the configuration is unless the command line says otherwise.

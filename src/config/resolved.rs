@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use ipsec_types::ConnectionId;
 
 use super::explain::Explanation;
+use super::pair::PairConfig;
 use super::problem::Problem;
 use super::profile::Profile;
 
@@ -126,10 +127,6 @@ impl fmt::Display for Mss {
         }
     }
 }
-
-/// The partner gateway. This version has none, and the type says so: it has no value.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PairConfig {}
 
 /// SHA-256 of the resolved connections in canonical form. Pre-shared keys are not part of
 /// it: the revision is shown in clear, and a hash of a weak key would invite guessing.
