@@ -78,6 +78,30 @@ impl Ike {
             .unwrap_or_default()
     }
 
+    /// True while an exchange is under way that a change of role would break.
+    pub(super) fn is_negotiating(&self) -> bool {
+        self.speaking().is_some_and(Negotiator::is_negotiating)
+    }
+
+    /// Starts no exchange of its own while `quiet`.
+    pub(super) fn quiesce(&mut self, quiet: bool) {
+        if let Self::Speaking(negotiator) = self {
+            negotiator.quiesce(Instant::now(), quiet);
+        }
+    }
+
+    /// What was refused, by reason.
+    pub(super) fn drops(&self) -> Vec<(&'static str, u64)> {
+        match self {
+            Self::Speaking(negotiator) => negotiator
+                .counters()
+                .drops()
+                .map(|(reason, count)| (reason.name(), count))
+                .collect(),
+            Self::Mute { heard, .. } => vec![("not_active", *heard)],
+        }
+    }
+
     pub(super) fn phase1_key(&self, ike_sa: IkeSaId) -> Option<SecretBytes> {
         self.speaking()?.phase1_key(ike_sa)
     }
