@@ -12,7 +12,7 @@ use esp_dataplane::replay::ReplayWindowSize;
 use esp_dataplane::worker::{DataPlane, NatTSender};
 use esp_dataplane::{EspEvent, EventReceiver, InstallOptions, Sad};
 use ikev1::config::StartMode;
-use ikev1::{Command, Datagram, Event, NATT_PORT, Transmit, TransmitKind};
+use ikev1::{Command, Datagram, DownReason, Event, NATT_PORT, Transmit, TransmitKind};
 use ipsec_types::{ConnectionId, Direction, EspSaPair, Flow, SelectorPair, SendGate, Spi};
 use tracing::{debug, error, info, warn};
 
@@ -45,6 +45,8 @@ pub(super) struct Gateway {
     /// Connections that the operator took down: traffic does not bring them back.
     pub(super) taken_down: HashSet<ConnectionId>,
     pub(super) unsent: u64,
+    /// Dead peer detection has given a peer up, and no IKE SA has come up since.
+    pub(super) peers_dead: bool,
     /// Which half of the IV space new SAs draw from.
     pub(super) member: esp_dataplane::iv::Member,
 }
@@ -90,6 +92,7 @@ impl Gateway {
             holds: super::hold::Holds::default(),
             taken_down: HashSet::new(),
             unsent: 0,
+            peers_dead: false,
             member: esp_dataplane::iv::Member::A,
         }
     }
@@ -204,6 +207,7 @@ impl Gateway {
                 remote,
             } => {
                 info!(connection = self.name(connection), %ike_sa, %role, %remote, "IKE SA up");
+                self.peers_dead = false;
                 self.log_ike_key(ike_sa);
             }
             Event::IkeSaDown {
@@ -212,6 +216,7 @@ impl Gateway {
                 reason,
             } => {
                 info!(connection = self.name(connection), %ike_sa, %reason, "IKE SA down");
+                self.peers_dead |= reason == DownReason::PeerDead;
             }
             Event::EspSaUp { pair, replaces } => {
                 if self.install(now, &pair, replaces) {
@@ -313,8 +318,7 @@ impl Gateway {
             }
             Err(error) => {
                 error!(connection = self.name(id), %inbound, %outbound, %error, "ESP SA cannot be installed");
-                self.ike
-                    .handle_command(now, Command::HardLimit { inbound });
+                self.ike.handle_command(now, Command::HardLimit { inbound });
                 false
             }
         }
@@ -346,8 +350,7 @@ impl Gateway {
         self.holds.release(id, &self.data_plane);
         if let Err(error) = switched {
             error!(connection = self.name(id), %outbound, %error, "outbound traffic cannot move to the new ESP SA");
-            self.ike
-                .handle_command(now, Command::HardLimit { inbound });
+            self.ike.handle_command(now, Command::HardLimit { inbound });
         }
     }
 

@@ -120,7 +120,8 @@ impl Tunnels {
         for device in self.devices.values() {
             let index = device.index;
             let addresses = device.settings.addresses.iter();
-            ways.addresses.extend(addresses.map(|address| (index, *address)));
+            ways.addresses
+                .extend(addresses.map(|address| (index, *address)));
             ways.routes.extend(device.wanted_routes());
         }
         ways

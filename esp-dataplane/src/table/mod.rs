@@ -15,7 +15,7 @@ mod status;
 mod takeover;
 
 pub use sad::{InstallOptions, OutboundRecord, Sad, SadConfig, SadError, SadState};
-pub use takeover::NotTakenOver;
 pub use status::{InboundStatus, OutboundStatus, SadStatus};
+pub use takeover::NotTakenOver;
 
 pub(crate) use snapshot::{FlowCache, Snapshot};

@@ -427,7 +427,12 @@ impl Registry {
         Ok(())
     }
 
-    pub(super) fn insert_outbound(&mut self, sa: Arc<OutboundSa>, order: u32, switched: Option<u64>) {
+    pub(super) fn insert_outbound(
+        &mut self,
+        sa: Arc<OutboundSa>,
+        order: u32,
+        switched: Option<u64>,
+    ) {
         self.switches = self.switches.max(switched.unwrap_or(0));
         let key = (sa.connection(), sa.spi());
         let entry = OutboundEntry {

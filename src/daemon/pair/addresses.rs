@@ -196,7 +196,9 @@ impl Addresses {
                 metric: metric.saturating_add(1),
             };
             match self.0.net.add_via(&route).await {
-                Ok(()) => info!(%prefix, via = %partner, "what reaches the standby goes to the active node"),
+                Ok(()) => {
+                    info!(%prefix, via = %partner, "what reaches the standby goes to the active node")
+                }
                 Err(error) => {
                     warn!(%prefix, via = %partner, %error, "what reaches this node while it is standby cannot be sent to the active node");
                 }

@@ -271,14 +271,20 @@ impl PairHost for Host<'_> {
         let Some(sa) = self.state.sas.get(&limit.sa) else {
             return;
         };
-        if let Some(sa) = self.gateway.sad.outbound(sa.pair.connection, sa.pair.outbound) {
+        if let Some(sa) = self
+            .gateway
+            .sad
+            .outbound(sa.pair.connection, sa.pair.outbound)
+        {
             sa.sequence().limit(limit.last);
         }
     }
 
     fn committed(&mut self, position: u64, commit: Commit) {
         if commit == Commit::TimedOut {
-            warn!("the standby did not acknowledge in time; it is not in sync, and a takeover now would be a cold one");
+            warn!(
+                "the standby did not acknowledge in time; it is not in sync, and a takeover now would be a cold one"
+            );
         }
         while let Some((at, _)) = self.state.pending.front()
             && *at <= position
@@ -296,11 +302,18 @@ impl PairHost for Host<'_> {
                 self.prepare(&moved);
             }
             Order::Finished(run) => {
-                let failures = run.reports().iter().filter_map(|report| report.failure.as_deref());
+                let failures = run
+                    .reports()
+                    .iter()
+                    .filter_map(|report| report.failure.as_deref());
                 for failure in failures {
                     warn!(change = ?run.change(), failure, "a step failed");
                 }
-                let took = run.reports().iter().map(|report| report.took).sum::<Duration>();
+                let took = run
+                    .reports()
+                    .iter()
+                    .map(|report| report.took)
+                    .sum::<Duration>();
                 info!(change = ?run.change(), ?took, "done");
                 self.state.note_stopped(run.change());
                 self.state.last_run = Some(run);
@@ -311,8 +324,13 @@ impl PairHost for Host<'_> {
                 warn!(reasons = reasons.join("; "), "switchover refused");
             }
             Order::PeerRefused { key, reason } => {
-                warn!(?key, reason, "the partner does not take a record; the pair is not in sync");
-                self.state.refusals.push((std::time::Instant::now(), reason));
+                warn!(
+                    ?key,
+                    reason, "the partner does not take a record; the pair is not in sync"
+                );
+                self.state
+                    .refusals
+                    .push((std::time::Instant::now(), reason));
                 let excess = self.state.refusals.len().saturating_sub(8);
                 self.state.refusals.drain(..excess);
             }

@@ -1,9 +1,11 @@
 //! One task for each real link: answers for the virtual addresses under the lease, announces
 //! them after a takeover, and looks for a third machine that uses them.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use ha_keepalive::io::announce::{Announcer, Check, Duplicate, DuplicateCheck};
@@ -37,13 +39,12 @@ enum Order {
     Rest,
     /// Does somebody else have them?
     Probe(oneshot::Sender<Result<(), Duplicate>>),
-    /// How often did what happen?
-    Count(oneshot::Sender<ResponderCounters>),
 }
 
 /// The tasks of all links.
 pub(super) struct Links {
     tasks: Vec<(String, mpsc::UnboundedSender<Order>)>,
+    counted: Vec<Rc<Cell<ResponderCounters>>>,
 }
 
 impl Links {
@@ -61,19 +62,22 @@ impl Links {
             let addresses = by_link.entry(&spec.link).or_default();
             addresses.push(spec.address.addr());
         }
-        let mut tasks = Vec::new();
+        let (mut tasks, mut counted) = (Vec::new(), Vec::new());
         for (link, addresses) in by_link {
             let named = |error| (link.to_owned(), error);
             let responders = Responder::open(link, &addresses, gate).map_err(named)?;
             let watched = responders
                 .into_iter()
                 .map(|responder| {
-                    let descriptor = std::os::fd::AsFd::as_fd(responder.socket()).try_clone_to_owned()?;
+                    let descriptor =
+                        std::os::fd::AsFd::as_fd(responder.socket()).try_clone_to_owned()?;
                     Ok((responder, Readiness::from_std(descriptor.into())?))
                 })
                 .collect::<io::Result<Vec<_>>>()
                 .map_err(named)?;
             let (sender, orders) = mpsc::unbounded_channel();
+            let counters = Rc::new(Cell::new(ResponderCounters::default()));
+            counted.push(Rc::clone(&counters));
             let task = LinkTask {
                 link: link.to_owned(),
                 watched,
@@ -83,11 +87,12 @@ impl Links {
                 probing: None,
                 news: news.clone(),
                 named_at: None,
+                counters,
             };
             tokio::task::spawn_local(task.run());
             tasks.push((link.to_owned(), sender));
         }
-        Ok(Self { tasks })
+        Ok(Self { tasks, counted })
     }
 
     /// Gratuitous ARP and unsolicited neighbour advertisements on every link.
@@ -135,19 +140,18 @@ impl Links {
     }
 
     /// What the links counted, summed up.
-    pub(super) async fn counters(&self) -> ResponderCounters {
-        let mut sum = ResponderCounters::default();
-        for (_, task) in &self.tasks {
-            let (sender, answer) = oneshot::channel();
-            let _ = task.send(Order::Count(sender));
-            if let Ok(counters) = answer.await {
-                sum.answered += counters.answered;
-                sum.gate_closed += counters.gate_closed;
-                sum.conflicts += counters.conflicts;
-                sum.send_failed += counters.send_failed;
-            }
-        }
-        sum
+    pub(super) fn counters(&self) -> ResponderCounters {
+        let all = self.counted.iter().map(|counted| counted.get());
+        all.fold(ResponderCounters::default(), add)
+    }
+}
+
+const fn add(a: ResponderCounters, b: ResponderCounters) -> ResponderCounters {
+    ResponderCounters {
+        answered: a.answered + b.answered,
+        gate_closed: a.gate_closed + b.gate_closed,
+        conflicts: a.conflicts + b.conflicts,
+        send_failed: a.send_failed + b.send_failed,
     }
 }
 
@@ -164,6 +168,8 @@ struct LinkTask {
     probing: Option<Probe>,
     news: mpsc::UnboundedSender<News>,
     named_at: Option<Duration>,
+    /// For everybody to see.
+    counters: Rc<Cell<ResponderCounters>>,
 }
 
 enum Wake {
@@ -189,6 +195,12 @@ impl LinkTask {
                 Wake::Timer => {}
             }
             self.handle_timeout();
+            let counted = self
+                .watched
+                .iter()
+                .map(|(responder, _)| *responder.counters());
+            self.counters
+                .set(counted.fold(ResponderCounters::default(), add));
         }
     }
 
@@ -215,18 +227,6 @@ impl LinkTask {
                     addresses.map(move |address| DuplicateCheck::new(*address, mac, now))
                 });
                 self.probing = Some((checks.collect(), answer));
-            }
-            Order::Count(answer) => {
-                let mut sum = ResponderCounters::default();
-                for (responder, _) in &self.watched {
-                    let counters = responder.counters();
-                    sum.answered += counters.answered;
-                    sum.gate_closed += counters.gate_closed;
-                    sum.conflicts += counters.conflicts;
-                    sum.send_failed += counters.send_failed;
-                }
-                // Whoever asked may have gone.
-                let _ = answer.send(sum);
             }
         }
     }

@@ -67,7 +67,9 @@ const QUIESCE_LIMIT: Duration = Duration::from_millis(1500);
 #[derive(Debug, thiserror::Error)]
 pub enum PairError {
     /// A path's socket.
-    #[error("[[pair.path]] {local}: {source}; the address must be one of this node's own (ip addr)")]
+    #[error(
+        "[[pair.path]] {local}: {source}; the address must be one of this node's own (ip addr)"
+    )]
     Path {
         /// The configured local end.
         local: std::net::SocketAddr,
@@ -95,6 +97,8 @@ pub enum PairError {
 pub(super) enum News {
     /// A tracked condition is good or bad.
     Condition(Condition, bool),
+    /// The path check: a target answers from here, or none does.
+    PathCheck(bool),
     /// A third machine claims a virtual address.
     Conflict,
     /// The grace after a planned switchover is over.
@@ -150,6 +154,10 @@ pub(super) struct State {
     /// Sum of sequence numbers and edges at the last look.
     moved: u64,
     last_run: Option<Run>,
+    /// What the path check says.
+    path_ok: bool,
+    /// What the node was told of the peers.
+    peers_reachable: bool,
     conflicts: u64,
     refusals: Vec<(Instant, String)>,
     stopping: Option<stop::Stopping>,
@@ -201,7 +209,10 @@ impl Pair {
         let driver =
             PairDriver::bind(node, config.secret.clone(), rng, &paths).map_err(|source| {
                 PairError::Path {
-                    local: config.paths.first().map_or_else(unspecified, |path| path.local),
+                    local: config
+                        .paths
+                        .first()
+                        .map_or_else(unspecified, |path| path.local),
                     source,
                 }
             })?;
@@ -238,6 +249,8 @@ impl Pair {
                 busy_until: now,
                 moved: 0,
                 last_run: None,
+                path_ok: true,
+                peers_reachable: true,
                 conflicts: 0,
                 refusals: Vec::new(),
                 stopping: None,
@@ -267,7 +280,10 @@ impl Pair {
     fn partner_next_hop(&self) -> Option<std::net::IpAddr> {
         let config = &self.state.config;
         let on_lan = |peer: std::net::IpAddr| {
-            let lans = config.addresses.iter().filter(|spec| spec.side == Side::Lan);
+            let lans = config
+                .addresses
+                .iter()
+                .filter(|spec| spec.side == Side::Lan);
             lans.into_iter()
                 .any(|spec| spec.address.trunc().contains(&peer))
         };
@@ -306,12 +322,16 @@ impl Pair {
                 } else {
                     warn!(?condition, "not fit to be active");
                 }
-                self.driver.node_mut().handle_condition(now, condition, good);
+                self.driver
+                    .node_mut()
+                    .handle_condition(now, condition, good);
             }
+            PairInput::News(News::PathCheck(good)) => self.state.path_ok = good,
             PairInput::News(News::Conflict) => self.state.conflicts += 1,
             PairInput::News(News::GraceOver) => self.state.grace_over(gateway),
             PairInput::Look => {
                 self.state.look(now, self.driver.node_mut(), gateway);
+                self.state.judge_peers(now, self.driver.node_mut(), gateway);
                 let busy = now < self.state.busy_until;
                 let pause = if busy { BUSY_LOOK } else { IDLE_LOOK };
                 self.look_at = tokio::time::Instant::now() + pause;
@@ -335,9 +355,9 @@ impl Pair {
     pub(super) fn not_active(&self) -> Option<&'static str> {
         match self.driver.node().election().state() {
             election::State::Active => None,
-            election::State::HandingOver | election::State::Released | election::State::TakingOver => {
-                Some("a switchover is under way")
-            }
+            election::State::HandingOver
+            | election::State::Released
+            | election::State::TakingOver => Some("a switchover is under way"),
             election::State::Asking => Some("this node has lost its lease and asks its partner"),
             election::State::Init | election::State::Standby | election::State::Stopped => {
                 Some("this node is not the active one")

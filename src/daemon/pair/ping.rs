@@ -31,7 +31,9 @@ async fn echo(target: IpAddr, limit: Duration) -> io::Result<bool> {
     let socket = Socket::new(domain, Type::DGRAM, Some(protocol))?;
     socket.set_nonblocking(true)?;
     socket.connect(&SocketAddr::new(target, 0).into())?;
-    let message: [u8; 16] = [request, 0, 0, 0, 0, 0, 0, 1, b'v', b'i', b'p', b's', b'e', b'c', 0, 0];
+    let message: [u8; 16] = [
+        request, 0, 0, 0, 0, 0, 0, 1, b'v', b'i', b'p', b's', b'e', b'c', 0, 0,
+    ];
     socket.send(&message)?;
     let socket = UdpSocket::from_std(socket.into())?;
     let mut answer = [0; 64];

@@ -47,7 +47,9 @@ impl Pair {
             match self.state.record(boot, node, gateway, *change) {
                 Ok(Some(at)) => position = Some(at),
                 Ok(None) => {}
-                Err(error) => error!(?change, %error, "not replicated; the standby could not continue it"),
+                Err(error) => {
+                    error!(?change, %error, "not replicated; the standby could not continue it")
+                }
             }
         }
         let after = self.state.pending.back().map(|(position, _)| *position);

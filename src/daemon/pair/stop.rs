@@ -58,7 +58,7 @@ impl Pair {
         match self.state.stopping {
             None => false,
             Some(Stopping::HandingOver(until)) => {
-                use election::State::{HandingOver, Active, Released};
+                use election::State::{Active, HandingOver, Released};
                 let state = self.driver.node().election().state();
                 if !matches!(state, Active | HandingOver | Released) {
                     self.state.stopping = Some(Stopping::Grace(now + LAST_GRACE));

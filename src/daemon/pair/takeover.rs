@@ -239,6 +239,7 @@ impl State {
         gateway.silent = true;
         gateway.sad.remove_all();
         gateway.forget_pairs();
+        gateway.peers_dead = false;
         gateway.ike = Ike::mute(fresh_standby(gateway));
     }
 
@@ -272,10 +273,7 @@ impl State {
     }
 }
 
-fn take_ike(
-    gateway: &mut Gateway,
-    tunnels: Vec<(ExportedTunnel, Duration)>,
-) {
+fn take_ike(gateway: &mut Gateway, tunnels: Vec<(ExportedTunnel, Duration)>) {
     let instant = Instant::now();
     let mut standby = fresh_standby(gateway);
     for (tunnel, age) in tunnels {

@@ -16,8 +16,11 @@ use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
 use vti::{LinkEvent, Netlink, watch_links};
 
-use super::{News, ping};
+use ha_keepalive::node::PairNode;
+
+use super::{News, State, ping};
 use crate::config::{HealthCheck, PairConfig, Side, VirtualAddress};
+use crate::daemon::gateway::Gateway;
 
 /// Time between two path checks of the standby, and the wait for each answer.
 const PATH_CHECK: Duration = Duration::from_secs(1);
@@ -30,11 +33,7 @@ type Sender = mpsc::UnboundedSender<News>;
 ///
 /// # Errors
 /// The kernel cannot be listened to.
-pub(super) async fn start(
-    config: &PairConfig,
-    net: Arc<Netlink>,
-    news: &Sender,
-) -> io::Result<()> {
+pub(super) async fn start(config: &PairConfig, net: Arc<Netlink>, news: &Sender) -> io::Result<()> {
     let mut sides: BTreeMap<String, Side> = BTreeMap::new();
     for address in &config.addresses {
         sides.insert(address.link.clone(), address.side);
@@ -97,50 +96,31 @@ impl LinkStates {
             Side::Wan => Condition::WanLink,
             Side::Lan => Condition::LanLink,
         };
-        // The event loop ends only with the process.
-        let _ = self.news.send(News::Condition(condition, good));
+        tell(&self.news, News::Condition(condition, good));
     }
 }
 
-/// Tells of a condition when it changes; everything is good until told otherwise.
-struct Told {
-    condition: Condition,
-    good: bool,
-    news: Sender,
-}
-
-impl Told {
-    const fn new(condition: Condition, news: Sender) -> Self {
-        Self {
-            condition,
-            good: true,
-            news,
-        }
-    }
-
-    fn tell(&mut self, good: bool) {
-        if self.good != good {
-            self.good = good;
-            let _ = self.news.send(News::Condition(self.condition, good));
-        }
-    }
+/// The event loop ends only with the process.
+fn tell(news: &Sender, what: News) {
+    let _ = news.send(what);
 }
 
 async fn watch_health(check: HealthCheck, news: Sender) {
-    let mut told = Told::new(Condition::Health, news);
     let mut failures = 0;
     loop {
         match run_health(&check).await {
             Ok(()) => {
+                if failures >= check.failures {
+                    tell(&news, News::Condition(Condition::Health, true));
+                }
                 failures = 0;
-                told.tell(true);
             }
             Err(reason) => {
                 failures += 1;
                 debug!(failures, reason, "health script");
                 if failures == check.failures {
                     warn!(script = %check.exec.display(), failures, reason, "the health script fails");
-                    told.tell(false);
+                    tell(&news, News::Condition(Condition::Health, false));
                 }
             }
         }
@@ -151,7 +131,10 @@ async fn watch_health(check: HealthCheck, news: Sender) {
 async fn run_health(check: &HealthCheck) -> Result<(), String> {
     let mut child = Command::new(&check.exec)
         .env_clear()
-        .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+        .env(
+            "PATH",
+            "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        )
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -168,12 +151,11 @@ async fn run_health(check: &HealthCheck) -> Result<(), String> {
 
 /// From this node's own addresses: a standby never speaks for the virtual one.
 async fn watch_paths(targets: Vec<IpAddr>, news: Sender) {
-    let mut told = Told::new(Condition::PeersReachable, news);
     let mut failures = 0;
     loop {
         let answered = ping::any_answers(&targets, PATH_CHECK).await;
         failures = if answered { 0 } else { failures + 1 };
-        told.tell(failures < PATH_FAILURES);
+        tell(&news, News::PathCheck(failures < PATH_FAILURES));
         tokio::time::sleep(PATH_CHECK).await;
     }
 }
@@ -201,7 +183,9 @@ pub(super) fn quiet_kernel(addresses: &[VirtualAddress]) {
     // The kernel takes the larger of the two.
     set_sysctl("all", "send_redirects", "0");
     if read_sysctl(Path::new("/proc/sys/net/ipv4/ip_forward")).as_deref() == Some("0") {
-        warn!("net.ipv4.ip_forward is 0: this node does not route between LAN and tunnels (sysctl -w net.ipv4.ip_forward=1)");
+        warn!(
+            "net.ipv4.ip_forward is 0: this node does not route between LAN and tunnels (sysctl -w net.ipv4.ip_forward=1)"
+        );
     }
 }
 
@@ -210,7 +194,9 @@ pub(super) fn open_vti(device: &str) {
     set_sysctl(device, "rp_filter", "0");
     let all = PathBuf::from("/proc/sys/net/ipv4/conf/all/rp_filter");
     if read_sysctl(&all).as_deref() == Some("1") {
-        warn!("net.ipv4.conf.all.rp_filter is 1: packets that wait in a tunnel are lost at a switchover (set it to 0 or 2)");
+        warn!(
+            "net.ipv4.conf.all.rp_filter is 1: packets that wait in a tunnel are lost at a switchover (set it to 0 or 2)"
+        );
     }
 }
 
@@ -230,5 +216,31 @@ fn set_sysctl(link: &str, key: &str, value: &str) {
         Err(error) => {
             warn!(link, key, value, %error, "kernel setting cannot be made; set it yourself");
         }
+    }
+}
+
+impl State {
+    /// On the active node, dead peer detection has a say too: with a path check configured, a
+    /// node whose peers are all silent leaves to a partner that could reach them.
+    pub(super) fn judge_peers(&mut self, now: Duration, node: &mut PairNode, gateway: &Gateway) {
+        if self.config.path_check.is_empty() {
+            return;
+        }
+        let serves = node.election().is_serving(now);
+        let reachable = self.path_ok && !(serves && gateway.peers_dead);
+        if self.peers_reachable == reachable {
+            return;
+        }
+        self.peers_reachable = reachable;
+        if reachable {
+            info!("the peers can be reached from here again");
+        } else {
+            warn!(
+                path_check = self.path_ok,
+                dead_peers = gateway.peers_dead,
+                "the peers cannot be reached from here"
+            );
+        }
+        node.handle_condition(now, Condition::PeersReachable, reachable);
     }
 }

@@ -54,7 +54,12 @@ pub enum LinkEvent {
 
 impl<S> LinkEvents<S>
 where
-    S: Stream<Item = (NetlinkMessage<RouteNetlinkMessage>, rtnetlink::sys::SocketAddr)> + Unpin,
+    S: Stream<
+            Item = (
+                NetlinkMessage<RouteNetlinkMessage>,
+                rtnetlink::sys::SocketAddr,
+            ),
+        > + Unpin,
 {
     /// The next change; `None` when the netlink connection has ended. Cancel-safe.
     pub async fn next(&mut self) -> Option<LinkEvent> {
@@ -87,7 +92,12 @@ where
 )]
 pub fn watch_links() -> io::Result<(
     LinkEvents<
-        impl Stream<Item = (NetlinkMessage<RouteNetlinkMessage>, rtnetlink::sys::SocketAddr)> + Unpin,
+        impl Stream<
+            Item = (
+                NetlinkMessage<RouteNetlinkMessage>,
+                rtnetlink::sys::SocketAddr,
+            ),
+        > + Unpin,
     >,
     impl Future<Output = ()> + Send + 'static,
 )> {
