@@ -26,4 +26,5 @@ mod mismatches;
 mod nat;
 mod pair;
 mod rekey;
+mod replication;
 mod simulation;
