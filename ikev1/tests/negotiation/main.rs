@@ -20,6 +20,7 @@ mod extras;
 mod faults;
 mod handover;
 mod hostile;
+mod letter;
 mod life;
 mod manual;
 mod mismatches;
