@@ -111,6 +111,7 @@ impl Daemon {
                     if let Some(pair) = &mut self.pair {
                         pair.handle(input, &mut self.gateway, &mut self.tunnels);
                     }
+                    self.take_shared(now).await;
                 }
                 Wake::Timer(name) => {
                     trace!(?name, "timer");
@@ -144,7 +145,7 @@ impl Daemon {
 
     /// Carries out all that the negotiator and the workers have to say; with a partner, once
     /// the standby knows.
-    fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         let Some(pair) = &mut self.pair else {
             return self.gateway.settle(Instant::now());
         };
