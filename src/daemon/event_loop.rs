@@ -166,6 +166,9 @@ impl Daemon {
     async fn look_after(&mut self, now: Instant) -> Result<(), DaemonError> {
         self.gateway.report_life(now);
         self.gateway.observe_states(now);
+        if let Some(pair) = &mut self.pair {
+            pair.log_refusals();
+        }
         if let Some(worker) = self.gateway.data_plane.failed_worker() {
             return Err(DaemonError::WorkerEnded(worker));
         }
