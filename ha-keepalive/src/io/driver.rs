@@ -206,6 +206,20 @@ impl PairDriver {
         self.reporter.clone()
     }
 
+    /// Runs the deadlines that have passed and sends the adverts that are due, for a daemon
+    /// that is busy with something long. Everything else waits for [`PairDriver::wait`].
+    pub fn keep_lease(&mut self) {
+        self.node.handle_timeout(boot_time());
+        if self.node.has_orders() {
+            // An advert may promise what an order has yet to bring about (invariant I2).
+            return;
+        }
+        let refused = self.send_adverts();
+        for path in refused {
+            self.node.handle_path_refused(boot_time(), path);
+        }
+    }
+
     /// The next input. Cancel-safe: nothing is lost when the future is dropped.
     pub async fn wait(&mut self) -> Input {
         self.arm();

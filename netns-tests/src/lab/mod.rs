@@ -6,13 +6,13 @@ mod namespace;
 mod process;
 mod wait;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 pub use host::Host;
-pub use link::{Bridge, Cable, pull_at_once};
+pub use link::{Bridge, Cable, mute_at_once, pull_at_once, unmute_at_once};
 pub use process::{Background, Output};
-pub use wait::{POLL, wait_for};
+pub use wait::{POLL, now, wait_for};
 
 use crate::LabError;
 use crate::isolation;
@@ -46,5 +46,20 @@ impl Lab {
     /// When the kernel refuses a namespace or a mount.
     pub fn host(&self, name: &str) -> Result<Host, LabError> {
         Host::new(&self.root, name)
+    }
+
+    /// Where its files are.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.root
+    }
+
+    /// Throws its files away: a program that builds many networks would fill the memory with
+    /// captures.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn discard(self) -> Result<(), LabError> {
+        std::fs::remove_dir_all(&self.root).map_err(LabError::at("remove the lab's directory"))
     }
 }
