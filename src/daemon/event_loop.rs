@@ -203,6 +203,7 @@ impl Daemon {
                 }
                 Err(refusal) => Reply::Refused(refusal),
             },
+            Request::Switchover { .. } => Reply::Refused(Refusal::no_partner()),
             Request::KeylogOn { directory } => match self.gateway.start_keylog(&directory) {
                 Ok(()) => Reply::Done(format!(
                     "keys of every SA from now on go to {}",
