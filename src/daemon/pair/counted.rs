@@ -13,14 +13,38 @@ const LOG_PAUSE: Duration = Duration::from_secs(30);
 
 /// Reasons that a human should look into, and where.
 const ADVICE: [(&str, &str); 8] = [
-    ("advert_mac", "another secret: secret_file must have the same content on both nodes"),
-    ("advert_version", "the partner runs another version: upgrade one node after the other, the standby first"),
-    ("advert_reflected", "both nodes have the same `member`, or something sends our adverts back"),
-    ("advert_wrong_path", "the paths are crossed: [[pair.path]] must stand in the same order on both nodes"),
-    ("sync_other_secret", "somebody dialled who does not know the secret: secret_file must have the same content on both nodes"),
-    ("sync_bad_messages", "the partner runs another version: upgrade one node after the other, the standby first"),
-    ("replica_unknown_versions", "the active node runs a newer version: upgrade this one"),
-    ("connections_not_stored", "is the disk full? The partner's connections run here but are not on disk"),
+    (
+        "advert_mac",
+        "another secret: secret_file must have the same content on both nodes",
+    ),
+    (
+        "advert_version",
+        "the partner runs another version: upgrade one node after the other, the standby first",
+    ),
+    (
+        "advert_reflected",
+        "both nodes have the same `member`, or something sends our adverts back",
+    ),
+    (
+        "advert_wrong_path",
+        "the paths are crossed: [[pair.path]] must stand in the same order on both nodes",
+    ),
+    (
+        "sync_other_secret",
+        "somebody dialled who does not know the secret: secret_file must have the same content on both nodes",
+    ),
+    (
+        "sync_bad_messages",
+        "the partner runs another version: upgrade one node after the other, the standby first",
+    ),
+    (
+        "replica_unknown_versions",
+        "the active node runs a newer version: upgrade this one",
+    ),
+    (
+        "connections_not_stored",
+        "is the disk full? The partner's connections run here but are not on disk",
+    ),
 ];
 
 fn adverts(counters: &advert::Counters) -> [(&'static str, u64); 9] {
