@@ -9,6 +9,7 @@ mod ends;
 mod gateway;
 mod outline;
 mod phases;
+mod ping;
 mod proposal;
 mod selectors;
 mod traffic;
