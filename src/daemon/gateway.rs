@@ -37,6 +37,7 @@ pub(super) struct Gateway {
     opened: HashMap<ConnectionId, u64>,
     pub(super) history: super::history::History,
     pub(super) holds: super::hold::Holds,
+    pub(super) tunnel_pings: super::tunnel_ping::TunnelPings,
     /// Connections that the operator took down: traffic does not bring them back.
     pub(super) taken_down: HashSet<ConnectionId>,
     pub(super) unsent: u64,
@@ -77,6 +78,7 @@ impl Gateway {
             opened: HashMap::new(),
             history: super::history::History::default(),
             holds: super::hold::Holds::default(),
+            tunnel_pings: super::tunnel_ping::TunnelPings::default(),
             taken_down: HashSet::new(),
             unsent: 0,
         }
@@ -221,8 +223,9 @@ impl Gateway {
                 connection,
                 at_most,
             } => self.holds.hold(connection, now, at_most, &self.data_plane),
-            // Nobody to replicate to, no ping target.
-            Event::StateChanged { .. } | Event::ProbeThroughTunnel { .. } => {}
+            Event::ProbeThroughTunnel { connection } => self.ping_through_tunnel(connection),
+            // Nobody to replicate to.
+            Event::StateChanged { .. } => {}
         }
     }
 

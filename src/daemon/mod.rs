@@ -20,6 +20,7 @@ mod keylog;
 mod reload;
 mod report;
 mod start;
+mod tunnel_ping;
 mod tunnels;
 
 use std::io;
