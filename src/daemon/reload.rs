@@ -35,7 +35,7 @@ impl Daemon {
         self.open_listeners(&new)?;
         let changed = self.replace_tunnels(&new).await?;
         let summary = summary(&self.gateway.config, &new, changed);
-        self.gateway.negotiator.handle_command(
+        self.gateway.ike.handle_command(
             now,
             Command::Reload {
                 connections: new

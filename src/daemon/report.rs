@@ -17,7 +17,7 @@ impl Gateway {
     /// Everything `vipsec status` tells; only one connection when `only` names it.
     pub(super) fn status(&mut self, now: Instant, started: Instant, only: Option<&str>) -> Status {
         let sad = self.sad.status();
-        let negotiations = self.negotiator.status(now);
+        let negotiations = self.ike.status(now);
         let connections = self
             .config
             .connections
@@ -52,7 +52,7 @@ impl Gateway {
 
     /// Notes in which state every connection is, so that `status` can say since when.
     pub(super) fn observe_states(&mut self, now: Instant) {
-        for negotiation in self.negotiator.status(now) {
+        for negotiation in self.ike.status(now) {
             let id = negotiation.connection;
             let state = state_of(Some(&negotiation), self.history.failure(id).is_some());
             self.history.observe(id, state, now);
@@ -113,8 +113,8 @@ impl Gateway {
                     .insert(reason.to_owned(), count);
             }
         };
-        for (reason, count) in self.negotiator.counters().drops() {
-            note("ikev1", reason.name(), count);
+        for (reason, count) in self.ike.drops() {
+            note("ikev1", reason, count);
         }
         for (reason, count) in &self.sad.counters().drops {
             note("esp", &reason.metric_name(), *count);

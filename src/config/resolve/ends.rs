@@ -65,6 +65,7 @@ fn addresses(raw: &RawConnection, draft: &mut Draft<'_>) -> Option<(IpAddr, Remo
         }
         endpoint("remote", text).map(RemoteAddress::Address)
     });
+    draft.outline.local = local.given().cloned();
     if let (Some(local), Some(remote)) = (local.given(), remote.given())
         && let RemoteAddress::Address(address) = *remote.get_ref()
     {
