@@ -15,8 +15,8 @@ pub struct Series {
     pub ours: bool,
 }
 
-const WIDTH: f64 = 900.0;
-const LABELS: f64 = 270.0;
+const WIDTH: f64 = 1000.0;
+const LABELS: f64 = 390.0;
 const RIGHT: f64 = 90.0;
 const LANE: f64 = 40.0;
 const HEAD: f64 = 44.0;

@@ -44,7 +44,7 @@ pub fn timeline(title: &str, event: &Event, evidence: &Evidence, nodes: [&Node; 
     canvas.text((10.0, 20.0), Anchor::Start, "black", title);
     let zero = axis.place(event.at);
     canvas.line((zero, HEAD - 16.0), (zero, bottom), BAD, true);
-    canvas.text((zero + 4.0, HEAD - 8.0), Anchor::Start, BAD, &event.what);
+    canvas.text((zero + 4.0, HEAD - 8.0), Anchor::Start, BAD, "the event");
     let lanes = [
         ("lan-host → peer-host", &evidence.out),
         ("peer-host → lan-host", &evidence.back),
