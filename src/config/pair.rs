@@ -10,7 +10,7 @@ use ha_keepalive::{AdvertInterval, Member, PairSecret, Priority};
 use ipnet::IpNet;
 
 /// `[pair]`: this node's part in the pair.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PairConfig {
     /// Which of the two this node is; the other one is the other.
     pub member: Member,

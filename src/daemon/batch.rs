@@ -5,7 +5,7 @@
 //! does not know.
 
 use ikev1::Transmit;
-use ipsec_types::{ConnectionId, Spi};
+use ipsec_types::{ConnectionId, EspSaPair, Spi};
 
 /// A pair of ESP SAs: whose, our SPI (its name), the peer's SPI.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,6 +13,20 @@ pub(super) struct PairId {
     pub connection: ConnectionId,
     pub inbound: Spi,
     pub outbound: Spi,
+}
+
+impl PairId {
+    pub(super) const fn new(connection: ConnectionId, inbound: Spi, outbound: Spi) -> Self {
+        Self {
+            connection,
+            inbound,
+            outbound,
+        }
+    }
+
+    pub(super) const fn of(pair: &EspSaPair) -> Self {
+        Self::new(pair.connection, pair.inbound.spi, pair.outbound.spi)
+    }
 }
 
 /// State that a standby must learn of.

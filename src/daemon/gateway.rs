@@ -8,15 +8,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use esp_dataplane::replay::ReplayWindowSize;
 use esp_dataplane::worker::{DataPlane, NatTSender};
-use esp_dataplane::{EspEvent, EventReceiver, InstallOptions, Sad};
+use esp_dataplane::{EspEvent, EventReceiver, Sad};
 use ikev1::config::StartMode;
-use ikev1::{Command, Datagram, DownReason, Event, NATT_PORT, Transmit, TransmitKind};
-use ipsec_types::{ConnectionId, Direction, EspSaPair, Flow, SelectorPair, SendGate, Spi};
-use tracing::{debug, error, info, warn};
+use ikev1::{Command, Datagram, NATT_PORT, Transmit, TransmitKind};
+use ipsec_types::{ConnectionId, Direction, EspSaPair, Flow, SendGate, Spi};
+use tracing::{debug, warn};
 
-use super::batch::{Batch, Change, Effect, PairId};
+use super::batch::{Batch, Effect, PairId};
 use super::ike::Ike;
 use super::ike_socket::{IkeDatagram, IkeSockets};
 use super::keylog::KeyLog;
@@ -37,7 +36,7 @@ pub(super) struct Gateway {
     pub(super) keylog: Option<KeyLog>,
     /// The inbound SPI that names a pair, by its outbound SPI (which the peer chose, so it is
     /// unique only within its connection).
-    pair_names: HashMap<(ConnectionId, Spi), Spi>,
+    pub(super) pair_names: HashMap<(ConnectionId, Spi), Spi>,
     /// Opened packets at the last look, to tell the negotiator which peers are alive.
     opened: HashMap<ConnectionId, u64>,
     pub(super) history: super::history::History,
@@ -106,7 +105,7 @@ impl Gateway {
     }
 
     /// Its name, for the log.
-    fn name(&self, id: ConnectionId) -> &str {
+    pub(super) fn name(&self, id: ConnectionId) -> &str {
         self.connection(id)
             .map_or("(removed)", ResolvedConnection::name)
     }
@@ -195,162 +194,6 @@ impl Gateway {
         if let Err(error) = sent {
             self.unsent += 1;
             debug!(%local, %remote, %error, "IKE message not sent; its exchange will retransmit");
-        }
-    }
-
-    fn handle_ike_event(&mut self, now: Instant, event: Event, batch: &mut Batch) {
-        match event {
-            Event::IkeSaUp {
-                connection,
-                ike_sa,
-                role,
-                remote,
-            } => {
-                info!(connection = self.name(connection), %ike_sa, %role, %remote, "IKE SA up");
-                self.peers_dead = false;
-                self.log_ike_key(ike_sa);
-            }
-            Event::IkeSaDown {
-                connection,
-                ike_sa,
-                reason,
-            } => {
-                info!(connection = self.name(connection), %ike_sa, %reason, "IKE SA down");
-                self.peers_dead |= reason == DownReason::PeerDead;
-            }
-            Event::EspSaUp { pair, replaces } => {
-                if self.install(now, &pair, replaces) {
-                    batch.changes.push(Change::EspUp(PairId {
-                        connection: pair.connection,
-                        inbound: pair.inbound.spi,
-                        outbound: pair.outbound.spi,
-                    }));
-                }
-            }
-            Event::OutboundSwitch {
-                connection,
-                outbound,
-                inbound,
-                ..
-            } => {
-                let pair = PairId {
-                    connection,
-                    inbound,
-                    outbound,
-                };
-                batch.changes.push(Change::EspSwitched(pair));
-                batch.effects.push(Effect::Switch(pair));
-            }
-            Event::EspSaDown {
-                connection,
-                inbound,
-                outbound,
-                selectors,
-                reason,
-            } => {
-                let pair = PairId {
-                    connection,
-                    inbound,
-                    outbound,
-                };
-                batch.changes.push(Change::EspDown(pair));
-                batch.effects.push(Effect::Uninstall(pair));
-                info!(connection = self.name(connection), %inbound, %outbound, %selectors, %reason, "ESP SA down");
-            }
-            Event::NegotiationFailed {
-                connection,
-                remote,
-                phase,
-                explanation,
-            } => {
-                let name = connection.map_or("(none)", |id| self.name(id));
-                warn!(connection = name, %remote, ?phase, "{explanation}");
-                if let Some(id) = connection {
-                    self.history.failed(id, now, explanation);
-                }
-            }
-            Event::PeerMoved {
-                connection, remote, ..
-            } => {
-                info!(connection = self.name(connection), %remote, "peer has moved");
-                self.sad.update_peer(connection, remote);
-            }
-            Event::HoldTraffic {
-                connection,
-                at_most,
-            } => self.holds.hold(connection, now, at_most, &self.data_plane),
-            Event::StateChanged { connection } => batch.changes.push(Change::Ike(connection)),
-            // No ping target.
-            Event::ProbeThroughTunnel { .. } => {}
-        }
-    }
-
-    /// False when it cannot be installed; the negotiator knows then.
-    fn install(&mut self, now: Instant, pair: &EspSaPair, replaces: Option<Spi>) -> bool {
-        let id = pair.connection;
-        let Some(connection) = self.connection(id) else {
-            warn!(
-                connection = id.0,
-                "negotiated an ESP SA for a connection that is gone"
-            );
-            return false;
-        };
-        let options = InstallOptions {
-            replay_window: ReplayWindowSize::new(connection.replay_window).unwrap_or_default(),
-            order: selector_order(connection, &pair.inbound.selectors),
-            member: self.member,
-            ..InstallOptions::default()
-        };
-        let (inbound, outbound) = (pair.inbound.spi, pair.outbound.spi);
-        match self.sad.install_pair(pair, options) {
-            Ok(()) => {
-                info!(
-                    connection = self.name(id), %inbound, %outbound,
-                    suite = %pair.inbound.suite, selectors = %pair.inbound.selectors,
-                    encapsulation = ?pair.inbound.encapsulation,
-                    replaces = replaces.map(tracing::field::display),
-                    "ESP SA up",
-                );
-                self.pair_names.insert((id, outbound), inbound);
-                self.history.forget_failure(id);
-                self.log_esp_keys(pair);
-                true
-            }
-            Err(error) => {
-                error!(connection = self.name(id), %inbound, %outbound, %error, "ESP SA cannot be installed");
-                self.ike.handle_command(now, Command::HardLimit { inbound });
-                false
-            }
-        }
-    }
-
-    fn uninstall(&mut self, pair: PairId) {
-        let PairId {
-            connection,
-            inbound,
-            outbound,
-        } = pair;
-        self.sad.remove_inbound(inbound);
-        // The peer may have chosen an SPI that another live pair of ours sends with; that
-        // pair was refused at its installation and must not take the other along.
-        let key = (connection, outbound);
-        if self.pair_names.get(&key) == Some(&inbound) {
-            self.sad.remove_outbound(connection, outbound);
-            self.pair_names.remove(&key);
-        }
-    }
-
-    fn switch_outbound(&mut self, now: Instant, pair: PairId) {
-        let PairId {
-            connection: id,
-            inbound,
-            outbound,
-        } = pair;
-        let switched = self.sad.switch_outbound(id, outbound);
-        self.holds.release(id, &self.data_plane);
-        if let Err(error) = switched {
-            error!(connection = self.name(id), %outbound, %error, "outbound traffic cannot move to the new ESP SA");
-            self.ike.handle_command(now, Command::HardLimit { inbound });
         }
     }
 
@@ -474,7 +317,7 @@ impl Gateway {
             .collect()
     }
 
-    fn log_esp_keys(&mut self, pair: &EspSaPair) {
+    pub(super) fn log_esp_keys(&mut self, pair: &EspSaPair) {
         if let Some(keylog) = &mut self.keylog
             && let Err(error) = keylog
                 .esp_sa(&pair.inbound)
@@ -484,7 +327,7 @@ impl Gateway {
         }
     }
 
-    fn log_ike_key(&mut self, ike_sa: ikev1::IkeSaId) {
+    pub(super) fn log_ike_key(&mut self, ike_sa: ikev1::IkeSaId) {
         let Some(keylog) = &mut self.keylog else {
             return;
         };
@@ -494,15 +337,4 @@ impl Gateway {
             warn!(%error, "key log cannot be written");
         }
     }
-}
-
-/// The place of a selector pair in the config: earlier ones are looked at first.
-fn selector_order(connection: &ResolvedConnection, selectors: &SelectorPair) -> u32 {
-    connection
-        .ike
-        .selectors
-        .iter()
-        .position(|pair| pair == selectors)
-        .and_then(|place| u32::try_from(place).ok())
-        .unwrap_or(u32::MAX)
 }

@@ -17,11 +17,13 @@ mod gateway;
 mod history;
 mod hold;
 mod ike;
+mod ike_events;
 mod ike_socket;
 mod keylog;
 mod pair;
 mod reload;
 mod report;
+mod shared;
 mod start;
 mod tunnels;
 

@@ -45,6 +45,7 @@ impl Gateway {
                 .keylog
                 .as_ref()
                 .map(|keylog| keylog.directory().to_owned()),
+            pair: None,
             connections,
             counters: self.counters(),
         }

@@ -192,10 +192,15 @@ impl Daemon {
         let Some(config) = self.gateway.config.pair.clone() else {
             return Ok(());
         };
-        let name = self.gateway.config.gateway.name.clone();
         self.gateway.member = super::pair::iv_member(config.member);
         self.gateway.silent = true;
-        let pair = Pair::open(&config, &name, &self.gateway.gate, &self.tunnels).await?;
+        let pair = Pair::open(
+            &config,
+            &self.options.config_path,
+            &self.gateway,
+            &self.tunnels,
+        )
+        .await?;
         pair.route_to_partner(&self.gateway).await;
         self.pair = Some(pair);
         Ok(())

@@ -781,6 +781,12 @@ impl PairNode {
         self.orders.pop_front()
     }
 
+    /// True while an order waits: obey it before adverts leave.
+    #[must_use]
+    pub fn has_orders(&self) -> bool {
+        !self.orders.is_empty()
+    }
+
     /// The next advert, and the path it leaves on.
     pub fn poll_datagram(&mut self) -> Option<(PathId, Vec<u8>)> {
         self.datagrams.pop_front()

@@ -8,7 +8,7 @@ use ha_keepalive::election::{self, Change};
 use ha_keepalive::io::driver::{PairHost, Performed};
 use ha_keepalive::io::mover::{Move, Mover, MoverEvent};
 use ha_keepalive::node::{Order, PairNode};
-use ha_keepalive::replication::{Applied, Commit, Kind, Limit};
+use ha_keepalive::replication::{Applied, Commit, Following, Kind, Limit};
 use ha_keepalive::takeover::{Step, StepId};
 use ikev1::Command;
 use ipsec_types::ConnectionId;
@@ -210,7 +210,7 @@ impl<'a> Host<'a> {
             Step::Quiesce => {
                 self.state.quiescing = Some((id, now + QUIESCE_LIMIT));
                 self.gateway.ike.quiesce(true);
-                self.state.look_at_quiesce(now, node, self.gateway);
+                self.state.look_at_quiesce(now, self.gateway);
                 return Performed::Later;
             }
             Step::StopSealing => return Performed::Done(self.hold_tunnels()),
@@ -256,9 +256,10 @@ impl PairHost for Host<'_> {
             return Ok(());
         };
         if record.key.kind() == Kind::Config {
-            return Ok(());
+            return self.state.receive_config(&record, self.gateway);
         }
-        let config = &self.gateway.config;
+        let incoming = self.state.incoming.as_ref();
+        let config = incoming.map_or(&self.gateway.config, |incoming| &incoming.config);
         records::check(&record, |name| {
             config
                 .connections
@@ -295,11 +296,14 @@ impl PairHost for Host<'_> {
         }
     }
 
-    fn notice(&mut self, _node: &mut PairNode, _now: Duration, notice: Order) {
+    fn notice(&mut self, node: &mut PairNode, _now: Duration, notice: Order) {
         match notice {
             Order::Moved(moved) => {
                 info!(from = ?moved.from, to = ?moved.to, epoch = moved.epoch.0, silence = ?moved.silence, condition = ?moved.condition, "{}", moved.reason);
                 self.prepare(&moved);
+                if moved.to == election::State::Active {
+                    self.state.share_config(node, self.gateway);
+                }
             }
             Order::Finished(run) => {
                 let failures = run
@@ -318,7 +322,16 @@ impl PairHost for Host<'_> {
                 self.state.note_stopped(run.change());
                 self.state.last_run = Some(run);
             }
-            Order::Following(following) => info!(?following, "the standby follows"),
+            Order::Following(following) => {
+                info!(?following, "the standby follows");
+                if following == Following::InSync {
+                    // After a split, neighbours may have learned the other one.
+                    self.state.links.announce();
+                }
+            }
+            Order::Proposed(record) => {
+                self.state.receive_proposal(node, &record, self.gateway);
+            }
             Order::SwitchoverRefused(blockers) => {
                 let reasons: Vec<String> = blockers.iter().map(ToString::to_string).collect();
                 warn!(reasons = reasons.join("; "), "switchover refused");
@@ -341,18 +354,14 @@ impl PairHost for Host<'_> {
 }
 
 impl State {
-    /// A switchover waits until nothing is being negotiated, but not for long.
-    pub(super) fn look_at_quiesce(
-        &mut self,
-        now: Duration,
-        node: &mut PairNode,
-        gateway: &Gateway,
-    ) {
-        let negotiating = gateway.ike.is_negotiating();
-        node.set_negotiating(negotiating);
+    /// A switchover waits until nothing is being negotiated, but not for long: a negotiation
+    /// that breaks costs no packet (its old SAs live on), and a peer that is silent must not
+    /// keep the role here.
+    pub(super) fn look_at_quiesce(&mut self, now: Duration, gateway: &Gateway) {
         let Some((id, until)) = self.quiescing else {
             return;
         };
+        let negotiating = gateway.ike.is_negotiating();
         let outcome = if !negotiating {
             Ok(())
         } else if now >= until {

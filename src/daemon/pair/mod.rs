@@ -14,18 +14,21 @@
 //! Nothing here decides who is active, and nothing here speaks to a peer.
 
 mod addresses;
+mod counted;
 mod host;
 mod link;
 mod ping;
 mod records;
 mod replicate;
 mod report;
+mod shared;
 mod stop;
 mod takeover;
 mod watch;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -37,13 +40,13 @@ use ha_keepalive::io::driver::{Input, PairDriver, PathConfig, StepReporter};
 use ha_keepalive::node::{NodeConfig, PairNode};
 use ha_keepalive::replication::Limits;
 use ha_keepalive::takeover::{Run, StepId};
-use ha_keepalive::{Epoch, Member, Paths, election};
-use ipsec_types::SendGate;
+use ha_keepalive::{Epoch, Member, Paths, Revision, election};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 pub use addresses::AddressError;
+pub(super) use shared::Incoming;
 
 use super::batch::{Batch, PairId};
 use super::clock::entropy;
@@ -122,11 +125,15 @@ pub(super) struct Pair {
     pub(super) state: State,
     news: mpsc::UnboundedReceiver<News>,
     look_at: tokio::time::Instant,
+    /// What the log said of each refusal: how many, and when.
+    logged: BTreeMap<&'static str, (u64, Duration)>,
 }
 
 /// What the host of the node keeps.
 pub(super) struct State {
     config: PairConfig,
+    /// The main file.
+    config_path: PathBuf,
     name: String,
     addresses: Addresses,
     links: Links,
@@ -160,6 +167,10 @@ pub(super) struct State {
     peers_reachable: bool,
     conflicts: u64,
     refusals: Vec<(Instant, String)>,
+    /// Connections of the partner that wait to be applied.
+    incoming: Option<Incoming>,
+    /// Connections that run and could not be written to disk.
+    not_stored: u64,
     stopping: Option<stop::Stopping>,
 }
 
@@ -173,6 +184,52 @@ struct Sa {
     last: u64,
 }
 
+/// What a [`State`] begins with.
+struct Parts {
+    config: PairConfig,
+    config_path: PathBuf,
+    name: String,
+    addresses: Addresses,
+    links: Links,
+    reporter: StepReporter,
+    news: mpsc::UnboundedSender<News>,
+}
+
+impl State {
+    fn new(parts: Parts) -> Self {
+        let now = boot_time();
+        Self {
+            config: parts.config,
+            config_path: parts.config_path,
+            name: parts.name,
+            addresses: parts.addresses,
+            links: parts.links,
+            reporter: parts.reporter,
+            news: parts.news,
+            sas: BTreeMap::new(),
+            switches: 0,
+            pending: VecDeque::new(),
+            worked: false,
+            quiescing: None,
+            doomed: Vec::new(),
+            revive: BTreeSet::new(),
+            grace: None,
+            mover: None,
+            refreshed: now,
+            busy_until: now,
+            moved: 0,
+            last_run: None,
+            path_ok: true,
+            peers_reachable: true,
+            conflicts: 0,
+            refusals: Vec::new(),
+            incoming: None,
+            not_stored: 0,
+            stopping: None,
+        }
+    }
+}
+
 impl Pair {
     /// Opens the sockets and the device. The node is mute, and its addresses are absent.
     ///
@@ -180,10 +237,11 @@ impl Pair {
     /// [`PairError`]; nothing is left behind.
     pub(super) async fn open(
         config: &PairConfig,
-        name: &str,
-        gate: &Arc<SendGate>,
+        config_path: &Path,
+        gateway: &Gateway,
         tunnels: &Tunnels,
     ) -> Result<Self, PairError> {
+        let gate = &gateway.gate;
         let (sender, news) = mpsc::unbounded_channel();
         let addresses = Addresses::open(tunnels.net(), config.addresses.clone()).await?;
         watch::quiet_kernel(&config.addresses);
@@ -191,31 +249,15 @@ impl Pair {
             .map_err(|(link, source)| PairError::Link { link, source })?;
         let mut rng = entropy();
         let now = boot_time();
-        let node = PairNode::new(
+        let mut node = PairNode::new(
             node_config(config),
             &config.secret,
             Arc::clone(gate),
             &mut *rng,
             now,
         );
-        let paths: Vec<PathConfig> = config
-            .paths
-            .iter()
-            .map(|path| PathConfig {
-                local: path.local,
-                peer: path.peer,
-            })
-            .collect();
-        let driver =
-            PairDriver::bind(node, config.secret.clone(), rng, &paths).map_err(|source| {
-                PairError::Path {
-                    local: config
-                        .paths
-                        .first()
-                        .map_or_else(unspecified, |path| path.local),
-                    source,
-                }
-            })?;
+        node.set_revision(now, Revision(gateway.config.revision.as_u64()));
+        let driver = bind(node, config, rng)?;
         watch::start(config, tunnels.net(), &sender)
             .await
             .map_err(PairError::Watch)?;
@@ -226,37 +268,21 @@ impl Pair {
             addresses = config.addresses.len(),
             "this node is one of a pair; it is mute until the pair has agreed who is active",
         );
-        let reporter = driver.reporter();
+        let state = State::new(Parts {
+            config: config.clone(),
+            config_path: config_path.to_owned(),
+            name: gateway.config.gateway.name.clone(),
+            addresses,
+            links,
+            reporter: driver.reporter(),
+            news: sender,
+        });
         Ok(Self {
             driver,
-            state: State {
-                config: config.clone(),
-                name: name.to_owned(),
-                addresses,
-                links,
-                reporter,
-                news: sender,
-                sas: BTreeMap::new(),
-                switches: 0,
-                pending: VecDeque::new(),
-                worked: false,
-                quiescing: None,
-                doomed: Vec::new(),
-                revive: BTreeSet::new(),
-                grace: None,
-                mover: None,
-                refreshed: now,
-                busy_until: now,
-                moved: 0,
-                last_run: None,
-                path_ok: true,
-                peers_reachable: true,
-                conflicts: 0,
-                refusals: Vec::new(),
-                stopping: None,
-            },
+            state,
             news,
             look_at: tokio::time::Instant::now(),
+            logged: BTreeMap::new(),
         })
     }
 
@@ -364,6 +390,29 @@ impl Pair {
             }
         }
     }
+}
+
+/// Opens the sockets of the paths.
+fn bind(
+    node: PairNode,
+    config: &PairConfig,
+    rng: Box<dyn rand_core::CryptoRng + Send>,
+) -> Result<PairDriver, PairError> {
+    let paths: Vec<PathConfig> = config
+        .paths
+        .iter()
+        .map(|path| PathConfig {
+            local: path.local,
+            peer: path.peer,
+        })
+        .collect();
+    PairDriver::bind(node, config.secret.clone(), rng, &paths).map_err(|source| PairError::Path {
+        local: config
+            .paths
+            .first()
+            .map_or_else(unspecified, |path| path.local),
+        source,
+    })
 }
 
 fn unspecified() -> std::net::SocketAddr {

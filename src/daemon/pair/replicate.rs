@@ -208,7 +208,7 @@ impl State {
 
     /// Looks at sequence numbers and replay windows (invariants I2 and I3).
     pub(super) fn look(&mut self, now: Duration, node: &mut PairNode, gateway: &Gateway) {
-        self.look_at_quiesce(now, node, gateway);
+        self.look_at_quiesce(now, gateway);
         if !holds_claim(node) {
             return;
         }
