@@ -360,6 +360,8 @@ io_counters! {
     packets_in,
     /// Trains that the kernel refused to cut and that were sent packet by packet.
     uncut_trains,
+    /// Packets and super-packets given back to the kernel while a tunnel is reflected.
+    reflected,
     /// ICMP answers to packets that were too big.
     icmp_answers,
     /// Inner packets that were fragmented before they were sealed.

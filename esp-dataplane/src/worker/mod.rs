@@ -42,7 +42,7 @@ use vti::{MssClamp, TunQueue};
 
 use crate::io::{EspWire, IoCounterSnapshot, IoCounters, SocketOptions, UdpWire};
 use crate::table::Sad;
-use thread::{Command, Listener, Tunnel, Worker};
+use thread::{Command, Listener, Service, Tunnel, Worker};
 
 pub use crate::io::{OffloadPolicy, OuterDf};
 pub use nat_t::{NatTSendError, NatTSender};
@@ -261,23 +261,45 @@ impl DataPlane {
     /// # Errors
     /// [`DataPlaneError::NoSuchTunnel`], [`DataPlaneError::WorkerGone`].
     pub fn hold_tunnel(&self, connection: ConnectionId) -> Result<(), DataPlaneError> {
-        self.set_held(connection, true)
+        self.set_service(connection, Service::Hold)
     }
 
-    /// Sends what was held, in order, and whatever follows. Nothing held is no error.
+    /// Gives the outbound packets of a tunnel, those that wait and those that follow, back to
+    /// the kernel as they came (counted as `reflected`), until [`DataPlane::release_tunnel`].
+    /// The kernel routes them anew, as received on the device: after a planned switchover that
+    /// takes them to the partner, without a packet lost and in order.
+    ///
+    /// The kernel's rules for received packets hold. It forwards them only where forwarding is
+    /// on; packets from this machine's own addresses are martians to it; reverse-path
+    /// filtering on the device must be off or loose (`rp_filter` 0 or 2). A route that still
+    /// leads into the device brings a packet here again until its TTL ends. And the partner's
+    /// link address should be known: the kernel keeps about a hundred packets while it asks.
+    ///
+    /// # Errors
+    /// [`DataPlaneError::NoSuchTunnel`], [`DataPlaneError::WorkerGone`].
+    pub fn reflect_tunnel(&self, connection: ConnectionId) -> Result<(), DataPlaneError> {
+        self.set_service(connection, Service::Reflect)
+    }
+
+    /// Ends holding and reflecting: sends what was held, in order, and whatever follows.
+    /// Nothing held is no error.
     ///
     /// # Errors
     /// [`DataPlaneError::NoSuchTunnel`], [`DataPlaneError::WorkerGone`].
     pub fn release_tunnel(&self, connection: ConnectionId) -> Result<(), DataPlaneError> {
-        self.set_held(connection, false)
+        self.set_service(connection, Service::Carry)
     }
 
-    fn set_held(&self, connection: ConnectionId, held: bool) -> Result<(), DataPlaneError> {
+    fn set_service(
+        &self,
+        connection: ConnectionId,
+        service: Service,
+    ) -> Result<(), DataPlaneError> {
         let known = self.known();
         if !known.tunnels.contains(&connection) {
             return Err(DataPlaneError::NoSuchTunnel);
         }
-        self.all(|_, done| Some(Command::HoldTunnel(connection, held, done)))
+        self.all(|_, done| Some(Command::Serve(connection, service, done)))
     }
 
     /// Sends from and receives on a local address: UDP on the NAT-T port, and protocol 50. The

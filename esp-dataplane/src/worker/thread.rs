@@ -37,11 +37,22 @@ pub(super) struct Setup {
 pub(super) enum Command {
     AddTunnel(Box<Tunnel>, Sender<()>),
     RemoveTunnel(ConnectionId, Sender<()>),
-    /// Leave a tunnel's packets in the kernel's queue, or read them again.
-    HoldTunnel(ConnectionId, bool, Sender<()>),
+    /// What to do from now on with the packets of a tunnel's queue.
+    Serve(ConnectionId, Service, Sender<()>),
     AddListener(Box<Listener>, Sender<()>),
     RemoveListener(IpAddr, Sender<()>),
     Stop,
+}
+
+/// What becomes of the packets in a tunnel's queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Service {
+    /// They are sealed and sent.
+    Carry,
+    /// They stay there.
+    Hold,
+    /// They go back to the kernel, which routes them anew.
+    Reflect,
 }
 
 /// One queue of a tunnel device.
@@ -51,6 +62,7 @@ pub(super) struct Tunnel {
     pub(super) mtu: u16,
     pub(super) mss: Option<MssLimits>,
     pub(super) answers: AnswerLimit,
+    pub(super) service: Service,
 }
 
 impl Tunnel {
@@ -66,6 +78,7 @@ impl Tunnel {
             mtu,
             mss,
             answers: AnswerLimit::new(Duration::ZERO),
+            service: Service::Carry,
         }
     }
 }
@@ -234,7 +247,13 @@ impl Worker {
         let Some(Some(tunnel)) = self.tunnels.get_mut(index) else {
             return;
         };
-        let Err(error) = self.core.outbound_burst(tunnel, &mut self.read_buffer) else {
+        let result = match tunnel.service {
+            Service::Carry => self.core.outbound_burst(tunnel, &mut self.read_buffer),
+            Service::Reflect => self.core.reflect_burst(tunnel, &mut self.read_buffer),
+            // An event from before the command.
+            Service::Hold => return,
+        };
+        let Err(error) = result else {
             return;
         };
         // A device that is gone would be ready for ever. The tunnel stays known, so that
@@ -267,8 +286,8 @@ impl Worker {
                     self.core.homes.remove(&connection);
                     done
                 }
-                Ok(Command::HoldTunnel(connection, held, done)) => {
-                    self.hold_tunnel(connection, held);
+                Ok(Command::Serve(connection, service, done)) => {
+                    self.set_service(connection, service);
                     done
                 }
                 Ok(Command::AddListener(listener, done)) => {
@@ -300,21 +319,21 @@ impl Worker {
         }
     }
 
-    fn hold_tunnel(&self, connection: ConnectionId, held: bool) {
+    fn set_service(&mut self, connection: ConnectionId, service: Service) {
         let Some(&index) = self.core.homes.get(&connection) else {
             return;
         };
-        let Some(Some(tunnel)) = self.tunnels.get(index) else {
+        let Some(Some(tunnel)) = self.tunnels.get_mut(index) else {
             return;
         };
-        let interest = if held {
-            epoll::EventFlags::empty()
-        } else {
-            epoll::EventFlags::IN
+        tunnel.service = service;
+        let interest = match service {
+            Service::Hold => epoll::EventFlags::empty(),
+            Service::Carry | Service::Reflect => epoll::EventFlags::IN,
         };
         let token = Source::Tunnel(index).token();
         if let Err(error) = epoll::modify(&self.epoll, &tunnel.queue, token, interest) {
-            tracing::error!(%error, held, "cannot hold or release a tunnel device");
+            tracing::error!(%error, ?service, "cannot hold or release a tunnel device");
         }
     }
 
