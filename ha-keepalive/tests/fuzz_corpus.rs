@@ -146,6 +146,34 @@ fn adverts_seeds() -> Seeds {
 }
 
 fn all_messages() -> Vec<(&'static str, Message)> {
+    let mut messages = records();
+    messages.extend(words());
+    messages
+}
+
+fn words() -> Vec<(&'static str, Message)> {
+    vec![
+        ("request", Message::Word(Word::Request)),
+        ("offer", Message::Word(Word::Offer { token: 1 })),
+        ("accept", Message::Word(Word::Accept { token: 1 })),
+        ("release", Message::Word(Word::Release { token: 1 })),
+        ("decline", Message::Word(Word::Decline { token: 1 })),
+        ("call-off", Message::Word(Word::CallOff { token: 1 })),
+    ]
+}
+
+fn hello() -> Hello {
+    Hello {
+        member: Member::B,
+        session: SessionId::from_wire(0x5e55).unwrap(),
+        floor: Epoch(18),
+        revision: Revision(0),
+        stream: Epoch::NONE,
+        position: 0,
+    }
+}
+
+fn records() -> Vec<(&'static str, Message)> {
     let key = Key::new(Kind::IkeSa, *b"cookies").unwrap();
     let record = Record::new(key.clone(), 1, SecretBytes::from(&b"keys"[..])).unwrap();
     let ceiling = Ceiling {
@@ -165,16 +193,8 @@ fn all_messages() -> Vec<(&'static str, Message)> {
             age: Duration::from_millis(3),
         },
     };
-    let hello = Hello {
-        member: Member::B,
-        session: SessionId::from_wire(0x5e55).unwrap(),
-        floor: Epoch(18),
-        revision: Revision(0),
-        stream: Epoch::NONE,
-        position: 0,
-    };
     vec![
-        ("hello", Message::Hello(hello)),
+        ("hello", Message::Hello(hello())),
         ("begin", Message::SnapshotBegin { stream: Epoch(2) }),
         ("put", put(1, record.clone())),
         ("ceiling", put(2, ceiling.record(b"sa").unwrap())),
@@ -211,12 +231,6 @@ fn all_messages() -> Vec<(&'static str, Message)> {
             },
         ),
         ("propose", Message::Propose(record)),
-        ("request", Message::Word(Word::Request)),
-        ("offer", Message::Word(Word::Offer { token: 1 })),
-        ("accept", Message::Word(Word::Accept { token: 1 })),
-        ("release", Message::Word(Word::Release { token: 1 })),
-        ("decline", Message::Word(Word::Decline { token: 1 })),
-        ("call-off", Message::Word(Word::CallOff { token: 1 })),
     ]
 }
 
@@ -285,7 +299,8 @@ impl Script {
 
     fn advert(self, role: Role, counter: u64, heard: u64) -> Self {
         let sealed = Sealer::new(&secret()).seal(&advert(role, counter, heard));
-        self.then(1, 3, &sealed[..118])
+        let body = sealed.len() - 32;
+        self.then(1, 3, sealed.get(..body).unwrap())
     }
 
     fn message(self, name: &str) -> Self {
