@@ -37,8 +37,8 @@ enum Input {
     Datagram(PathId, Vec<u8>),
     Refused(PathId),
     SyncUp(u64),
-    SyncDown,
-    Message(SecretBytes),
+    SyncDown(u64),
+    Message(u64, SecretBytes),
     StepDone(ha_keepalive::takeover::StepId),
     Condition(Condition, bool),
     Switchover,
@@ -91,6 +91,8 @@ struct Host {
     paused: bool,
     pending: VecDeque<Input>,
     timer: Option<Duration>,
+    /// The sync connection that the process knows of.
+    sync: Option<u64>,
     fit: bool,
     config: Config,
     /// Edges ever applied or used, by SA, in this incarnation (I3).
@@ -110,6 +112,8 @@ struct Connection {
     queue: [VecDeque<SecretBytes>; 2],
     /// Whether each end has seen it come up and not yet go down.
     ends: [bool; 2],
+    /// Whether each process has been told: what it reads comes after that.
+    told: [bool; 2],
     stalled_until: Duration,
 }
 
@@ -175,6 +179,7 @@ impl World {
                 paused: false,
                 pending: VecDeque::new(),
                 timer: None,
+                sync: None,
                 fit: true,
                 config,
                 edges: HashMap::new(),
@@ -316,6 +321,7 @@ impl World {
         }
         self.hosts[host].incarnation += 1;
         self.hosts[host].powered = true;
+        self.hosts[host].sync = None;
         self.hosts[host].edges.clear();
         let incarnation = self.hosts[host].incarnation;
         let gateway = Gateway::new(config, incarnation, &mut self.dice, self.now);
@@ -395,6 +401,11 @@ impl World {
         if this.incarnation != incarnation || this.gateway.is_none() {
             return;
         }
+        if let (Input::SyncUp(id), Some(connection)) = (&input, &mut self.connection)
+            && connection.id == *id
+        {
+            connection.told[host] = true;
+        }
         if this.paused {
             // The socket buffer is not endless.
             if this.pending.len() < 200 || !matches!(input, Input::Datagram(..)) {
@@ -407,7 +418,9 @@ impl World {
 
     fn feed(&mut self, host: usize, input: Input) {
         let now = self.now;
-        let Some(gateway) = &mut self.hosts[host].gateway else {
+        self.log_input(host, &input);
+        let Host { gateway, sync, .. } = &mut self.hosts[host];
+        let Some(gateway) = gateway else {
             return;
         };
         let current = self.connection.as_ref().map(|connection| connection.id);
@@ -416,13 +429,22 @@ impl World {
                 let _ = gateway.node.handle_datagram(now, path, &bytes);
             }
             Input::Refused(path) => gateway.node.handle_path_refused(now, path),
-            Input::SyncUp(id) if current == Some(id) => gateway.node.handle_sync_up(now),
-            Input::SyncUp(_) => {}
-            Input::SyncDown => gateway.node.handle_sync_down(now),
-            Input::Message(bytes) => {
+            Input::SyncUp(id) if current == Some(id) => {
+                if sync.replace(id).is_some() {
+                    gateway.node.handle_sync_down(now);
+                }
+                gateway.node.handle_sync_up(now);
+            }
+            Input::SyncDown(id) if *sync == Some(id) => {
+                *sync = None;
+                gateway.node.handle_sync_down(now);
+            }
+            Input::Message(id, bytes) if *sync == Some(id) => {
                 let message = Message::decode(bytes.expose()).unwrap();
                 gateway.node.handle_message(now, message);
             }
+            // Of a connection that is over, or that nobody hears of any more.
+            Input::SyncUp(_) | Input::SyncDown(_) | Input::Message(..) => {}
             Input::StepDone(id) => gateway.node.step_done(now, id, Ok(())),
             Input::Condition(condition, good) => {
                 gateway.node.handle_condition(now, condition, good);
@@ -430,6 +452,21 @@ impl World {
             Input::Switchover => gateway.node.switchover(now),
         }
         self.drive(host);
+    }
+
+    /// What the sync connection and the kernel say; adverts are too many.
+    fn log_input(&self, host: usize, input: &Input) {
+        match input {
+            Input::Message(_, bytes) => self.log(|| {
+                let message = Message::decode(bytes.expose()).unwrap();
+                format!("{} < {message:?}", name(host))
+            }),
+            Input::SyncUp(_) | Input::SyncDown(_) | Input::Refused(_) => {
+                self.log(|| format!("{} < {input:?}", name(host)));
+            }
+            Input::Datagram(..) | Input::StepDone(_) | Input::Condition(..) | Input::Switchover => {
+            }
+        }
     }
 
     /// Orders first, then what leaves, then the next deadline.
@@ -538,10 +575,12 @@ impl World {
         }
         self.connections += 1;
         let id = self.connections;
+        self.log(|| format!("sync connection {id} opens"));
         self.connection = Some(Connection {
             id,
             queue: [VecDeque::new(), VecDeque::new()],
             ends: [true, true],
+            told: [false, false],
             stalled_until: self.now,
         });
         for host in 0..2 {
@@ -558,7 +597,8 @@ impl World {
         };
         let to = 1 - host;
         let id = connection.id;
-        let Some(gateway) = &mut self.hosts[host].gateway else {
+        let Host { gateway, sync, .. } = &mut self.hosts[host];
+        let Some(gateway) = gateway.as_mut().filter(|_| *sync == Some(id)) else {
             return;
         };
         let mut sent = 0;
@@ -585,11 +625,15 @@ impl World {
             self.schedule(10 * MS, Event::SyncDeliver(id, to));
             return;
         }
+        if !connection.told[to] {
+            self.schedule(Duration::from_micros(100), Event::SyncDeliver(id, to));
+            return;
+        }
         let Some(bytes) = connection.queue[to].pop_front() else {
             return;
         };
         let incarnation = self.hosts[to].incarnation;
-        self.deliver(to, incarnation, Input::Message(bytes));
+        self.deliver(to, incarnation, Input::Message(id, bytes));
         let from = 1 - to;
         if !self.hosts[from].paused {
             self.send_messages(from);
@@ -614,12 +658,12 @@ impl World {
             let mut after = self.dice.micros(10, 300);
             if self.paths[0].up && self.dice.chance(50) {
                 for bytes in connection.queue[host].drain(..) {
-                    let input = Input::Message(bytes);
+                    let input = Input::Message(connection.id, bytes);
                     self.schedule(after, Event::Input(host, incarnation, input));
                     after += Duration::from_micros(20);
                 }
             }
-            let input = Input::SyncDown;
+            let input = Input::SyncDown(connection.id);
             self.schedule(after, Event::Input(host, incarnation, input));
         }
     }
