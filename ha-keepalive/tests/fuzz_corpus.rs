@@ -8,7 +8,7 @@ use core::time::Duration;
 use std::fs;
 use std::path::PathBuf;
 
-use ha_keepalive::advert::{Advert, Heard, Role, Sealer, SyncReport};
+use ha_keepalive::advert::{ADVERT_LEN, Advert, Heard, Role, Sealer, SyncReport};
 use ha_keepalive::channel::{Channel, Rotation};
 use ha_keepalive::election::Word;
 use ha_keepalive::io::arp::{self, Mac};
@@ -19,6 +19,9 @@ use ha_keepalive::{
 use ipsec_types::SecretBytes;
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
+
+/// HMAC-SHA-256 at the end of an advert.
+const MAC_LEN: usize = 32;
 
 type Seeds = Vec<(String, Vec<u8>)>;
 
@@ -146,20 +149,21 @@ fn adverts_seeds() -> Seeds {
 }
 
 fn all_messages() -> Vec<(&'static str, Message)> {
-    let mut messages = records();
-    messages.extend(words());
-    messages
+    let mut all = records();
+    all.extend(words());
+    all
 }
 
-fn words() -> Vec<(&'static str, Message)> {
-    vec![
-        ("request", Message::Word(Word::Request)),
-        ("offer", Message::Word(Word::Offer { token: 1 })),
-        ("accept", Message::Word(Word::Accept { token: 1 })),
-        ("release", Message::Word(Word::Release { token: 1 })),
-        ("decline", Message::Word(Word::Decline { token: 1 })),
-        ("call-off", Message::Word(Word::CallOff { token: 1 })),
+fn words() -> [(&'static str, Message); 6] {
+    [
+        ("request", Word::Request),
+        ("offer", Word::Offer { token: 1 }),
+        ("accept", Word::Accept { token: 1 }),
+        ("release", Word::Release { token: 1 }),
+        ("decline", Word::Decline { token: 1 }),
+        ("call-off", Word::CallOff { token: 1 }),
     ]
+    .map(|(name, word)| (name, Message::Word(word)))
 }
 
 fn hello() -> Hello {
@@ -299,8 +303,7 @@ impl Script {
 
     fn advert(self, role: Role, counter: u64, heard: u64) -> Self {
         let sealed = Sealer::new(&secret()).seal(&advert(role, counter, heard));
-        let body = sealed.len() - 32;
-        self.then(1, 3, sealed.get(..body).unwrap())
+        self.then(1, 3, sealed.get(..ADVERT_LEN - MAC_LEN).unwrap())
     }
 
     fn message(self, name: &str) -> Self {

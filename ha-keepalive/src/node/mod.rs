@@ -13,6 +13,7 @@
 
 mod active;
 mod promise;
+mod rival;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -38,6 +39,7 @@ use crate::takeover::{Run, Step, StepId};
 use crate::vocabulary::{Epoch, PathId, Revision, SessionId};
 pub use active::{NotActive, Start};
 use promise::Promise;
+use rival::Rival;
 pub use status::{PeerStatus, Status};
 
 /// Everything a node needs to know of itself.
@@ -185,6 +187,9 @@ pub struct PairNode {
     ledger: Ledger,
     edges: Edges,
     promise: Promise,
+    rival: Rival,
+    /// Since when this node serves with SAs that the partner has, or had.
+    continued: Option<Duration>,
     hot_until: Option<Duration>,
     starts: Vec<Start>,
     sync_up: bool,
@@ -233,6 +238,8 @@ impl PairNode {
             ledger: Ledger::new(horizon),
             edges: Edges::new(config.edge_interval),
             promise: Promise::Free,
+            rival: Rival::Impossible,
+            continued: None,
             hot_until: None,
             starts: Vec::new(),
             sync_up: false,
@@ -279,15 +286,24 @@ impl PairNode {
         };
         let heard = accepted.advert.has_heard(self.session);
         let answered = heard.and_then(|counter| Some((counter, self.outbox.sent_at(counter)?)));
+        let mut rival_since = None;
         if accepted.newest {
-            self.judge_replica(now, &accepted.advert);
+            let sent_at = answered.map(|(_, at)| at);
+            self.judge_replica(&accepted.advert, sent_at);
+            rival_since = self.rival_heard(now, &accepted);
             self.promise_heard(heard, accepted.restarted);
+            if let Some(sent_at) = sent_at {
+                self.rival_follows(&accepted, sent_at);
+            }
             let session = accepted.advert.session;
             if accepted.restarted && self.peer_session.is_some_and(|other| other != session) {
                 self.orders.push_back(Order::Redial(Redial::OldRun));
             }
         }
-        let abilities = self.abilities(now);
+        let abilities = Abilities {
+            rival_since,
+            ..self.abilities(now)
+        };
         self.election
             .handle_advert(now, &accepted, answered, abilities);
         self.settle(now);
@@ -306,21 +322,21 @@ impl PairNode {
         }
     }
 
-    /// The partner says whether its ceilings may be counted on.
-    fn judge_replica(&mut self, now: Duration, advert: &Advert) {
+    /// The partner says whether its ceilings may be counted on. It said so after it had heard
+    /// the advert of ours that left at `sent_at`; when it said so is not known, for its advert
+    /// may have waited in our socket while this process was stopped.
+    fn judge_replica(&mut self, advert: &Advert, sent_at: Option<Duration>) {
         match advert.role {
             Role::Active | Role::Asking => {
                 let current =
                     advert.sync.in_sync && advert.sync.stream == self.replica.position().0;
-                self.hot_until = current.then(|| now + self.hot_lifetime());
+                let lifetime = promise::lifetime(self.slower_interval());
+                let until = sent_at.map(|at| at + lifetime);
+                self.hot_until = until.max(self.hot_until).filter(|_| current);
             }
             // On its way out of a planned switchover; the word comes on the sync channel.
             Role::Standby | Role::Init => {}
         }
-    }
-
-    fn hot_lifetime(&self) -> Duration {
-        self.election.patience() + self.slower_interval()
     }
 
     fn slower_interval(&self) -> Duration {
@@ -343,6 +359,7 @@ impl PairNode {
         Abilities {
             hot: self.is_hot(now),
             handover: self.blockers(now).next().is_none(),
+            rival_since: None,
         }
     }
 
@@ -498,8 +515,15 @@ impl PairNode {
 
     /// Runs every deadline that has passed.
     pub fn handle_timeout(&mut self, now: Duration) {
-        let abilities = self.abilities(now);
+        let abilities = Abilities {
+            rival_since: self.rival_if_dead(now),
+            ..self.abilities(now)
+        };
+        let was_dead = self.election.peer_is_dead();
         self.election.handle_timeout(now, abilities);
+        if self.election.peer_is_dead() && !was_dead {
+            self.rival = Rival::Impossible;
+        }
         if let Some((_, change)) = self.retry.take_if(|(at, _)| *at <= now)
             && self.election.state() == State::Active
         {
@@ -698,6 +722,11 @@ impl PairNode {
         };
         self.last_step = id;
         let change = run.change();
+        if step == Step::ActivateSas && self.election.is_serving(now) {
+            // They are in use from here on: to activate them once more under the same claim
+            // would repeat IVs (I1).
+            self.unfinished = None;
+        }
         if step.is_internal() {
             self.perform(now, step);
             self.finish_step(now, id, Ok(()));
