@@ -162,6 +162,8 @@ pub(super) enum Fault {
     RouteOutsideSelectors { route: IpNet },
     /// A peer without a known address, where one is needed.
     AnyPeer { why: &'static str },
+    /// A ping through the tunnel that cannot work.
+    Ping { address: String, why: &'static str },
     /// Phase 1 ends before phase 2.
     Phase1Shorter { phase1: String, phase2: String },
 

@@ -47,7 +47,8 @@ pub use pair::{HealthCheck, MoverConfig, PairConfig, PairPath, Side, VirtualAddr
 pub use problem::{ConfigErrors, Problem, Severity};
 pub use profile::Profile;
 pub use resolved::{
-    ConnectionKind, Gateway, Mss, ResolvedConfig, ResolvedConnection, Revision, VtiConfig,
+    ConnectionKind, Gateway, Mss, ResolvedConfig, ResolvedConnection, Revision, TunnelPing,
+    VtiConfig,
 };
 pub use shared::{NotShared, SharedConfig};
 

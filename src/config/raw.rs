@@ -92,6 +92,8 @@ section! {
         delay: DurationText,
         retry: DurationText,
         max_failures: i64,
+        ping: String,
+        ping_from: String,
     }
 }
 

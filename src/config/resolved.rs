@@ -1,6 +1,7 @@
 //! The configuration that the program uses: every default filled in, every name understood.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -71,6 +72,17 @@ pub struct ResolvedConnection {
     pub replay_window: u32,
     /// The tunnel interface.
     pub vti: VtiConfig,
+    /// What is pinged through the tunnel when a peer that speaks no DPD is silent.
+    pub ping: Option<TunnelPing>,
+}
+
+/// A ping through the tunnel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TunnelPing {
+    /// Behind the peer; it has to answer.
+    pub target: IpAddr,
+    /// An address of this machine that may use the tunnel.
+    pub source: IpAddr,
 }
 
 impl ResolvedConnection {

@@ -55,6 +55,7 @@ impl fmt::Display for Fault {
             } => {
                 write!(f, "\"{proposal}\" uses {algorithm}: {why}")
             }
+            Self::Ping { address, why } => write!(f, "{address} {why}"),
             Self::BadDevice { key, found, reason }
             | Self::BadName { key, found, reason } => {
                 write!(f, "{key} cannot be \"{found}\": {reason}")
@@ -320,6 +321,12 @@ impl Fault {
             }
             Self::LocalIsRemote { .. } => {
                 "local is this gateway's outer address, remote the peer's".to_owned()
+            }
+            Self::Ping { .. } => {
+                "ping an address that a remote selector (or the peer's network) contains; the ping \
+                 leaves from the first of vti.addresses that a local selector contains, or from \
+                 ping_from, an address of this machine"
+                    .to_owned()
             }
             Self::MixedFamilies { .. } => "use IPv4 on both sides or IPv6 on both sides".to_owned(),
             Self::UnusableAddress { .. } => "write the address that the peer knows".to_owned(),

@@ -19,6 +19,7 @@ use super::tunnels::Tunnels;
 use crate::cli::RunOptions;
 use crate::config::ResolvedConnection;
 use crate::control::{Call, Command as Request, Refusal, RefusalKind, Reply};
+use crate::status::Counters;
 
 /// How often the negotiator hears which peers are alive: finer than any DPD delay.
 const LIFE_INTERVAL: Duration = Duration::from_secs(1);
@@ -166,6 +167,9 @@ impl Daemon {
     async fn look_after(&mut self, now: Instant) -> Result<(), DaemonError> {
         self.gateway.report_life(now);
         self.gateway.observe_states(now);
+        if let Some(pair) = &mut self.pair {
+            pair.log_refusals();
+        }
         if let Some(worker) = self.gateway.data_plane.failed_worker() {
             return Err(DaemonError::WorkerEnded(worker));
         }
@@ -190,7 +194,7 @@ impl Daemon {
     async fn answer(&mut self, now: Instant, call: Call) {
         let reply = match call.command {
             Request::Status { connection } => self.status(now, connection.as_deref()),
-            Request::Counters => Reply::Counters(self.gateway.counters()),
+            Request::Counters => Reply::Counters(self.counters()),
             Request::Up { connection } => self.want(now, &connection, true),
             Request::Down { connection } => self.want(now, &connection, false),
             Request::Reload => match self.reload(now).await {
@@ -200,7 +204,7 @@ impl Daemon {
                 }
                 Err(refusal) => Reply::Refused(refusal),
             },
-            Request::Switchover { .. } => Reply::Refused(Refusal::no_partner()),
+            Request::Switchover { force, dry_run } => self.switchover(force, dry_run),
             Request::KeylogOn { directory } => match self.gateway.start_keylog(&directory) {
                 Ok(()) => Reply::Done(format!(
                     "keys of every SA from now on go to {}",
@@ -227,7 +231,38 @@ impl Daemon {
         {
             return Reply::Refused(refusal);
         }
-        Reply::Status(Box::new(self.gateway.status(now, self.started, only)))
+        let mut status = self.gateway.status(now, self.started, only);
+        if let Some(pair) = &self.pair {
+            status.pair = Some(pair.status(&self.gateway));
+            status.counters = self.counters();
+        }
+        Reply::Status(Box::new(status))
+    }
+
+    /// Every counter that is not zero, by room and reason (invariant I8).
+    fn counters(&self) -> Counters {
+        let mut rooms = self.gateway.counters();
+        if let Some(pair) = &self.pair {
+            let counts = pair.counters().into_iter().filter(|(_, count)| *count > 0);
+            let counts = counts.map(|(reason, count)| (reason.to_owned(), count));
+            let counts: std::collections::BTreeMap<_, _> = counts.collect();
+            if !counts.is_empty() {
+                rooms.insert("pair".to_owned(), counts);
+            }
+        }
+        rooms
+    }
+
+    fn switchover(&mut self, force: bool, dry_run: bool) -> Reply {
+        let Some(pair) = &mut self.pair else {
+            return Reply::Refused(Refusal::no_partner());
+        };
+        let outcome = pair.switchover(force, dry_run);
+        pair.flush(&mut self.gateway, &mut self.tunnels);
+        match outcome {
+            Ok(line) => Reply::Done(line),
+            Err(refusal) => Reply::Refused(refusal),
+        }
     }
 
     /// Up or down: the active node's business, which its standby remembers.

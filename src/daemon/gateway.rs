@@ -41,6 +41,7 @@ pub(super) struct Gateway {
     opened: HashMap<ConnectionId, u64>,
     pub(super) history: super::history::History,
     pub(super) holds: super::hold::Holds,
+    pub(super) tunnel_pings: super::tunnel_ping::TunnelPings,
     /// Connections that the operator took down: traffic does not bring them back.
     pub(super) taken_down: HashSet<ConnectionId>,
     pub(super) unsent: u64,
@@ -89,6 +90,7 @@ impl Gateway {
             opened: HashMap::new(),
             history: super::history::History::default(),
             holds: super::hold::Holds::default(),
+            tunnel_pings: super::tunnel_ping::TunnelPings::default(),
             taken_down: HashSet::new(),
             unsent: 0,
             peers_dead: false,

@@ -67,8 +67,7 @@ impl Gateway {
                 at_most,
             } => self.holds.hold(connection, now, at_most, &self.data_plane),
             Event::StateChanged { connection } => batch.changes.push(Change::Ike(connection)),
-            // No ping target.
-            Event::ProbeThroughTunnel { .. } => {}
+            Event::ProbeThroughTunnel { connection } => self.ping_through_tunnel(connection),
         }
     }
 

@@ -25,6 +25,7 @@ mod reload;
 mod report;
 mod shared;
 mod start;
+mod tunnel_ping;
 mod tunnels;
 
 use std::io;

@@ -47,6 +47,7 @@ mod mss;
 pub mod netlink;
 pub mod offload;
 mod sys;
+pub mod veth;
 mod wire;
 
 pub use device::{Offloads, Received, Tun, TunConfig, TunError, TunQueue};

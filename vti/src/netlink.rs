@@ -121,7 +121,7 @@ pub fn covers_peer(prefixes: &[IpNet], peer: IpAddr) -> bool {
     prefixes.iter().any(|prefix| prefix.contains(&peer))
 }
 
-fn refused(action: impl Into<String>) -> impl FnOnce(rtnetlink::Error) -> NetError {
+pub(crate) fn refused(action: impl Into<String>) -> impl FnOnce(rtnetlink::Error) -> NetError {
     let action = action.into();
     move |error| NetError {
         source: match error {

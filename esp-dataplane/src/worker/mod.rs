@@ -23,6 +23,7 @@
 //! A burst takes what is there and never waits for more.
 
 mod inbound;
+mod listener;
 mod nat_t;
 mod outbound;
 mod outbox;
@@ -40,9 +41,10 @@ use ipsec_types::{ConnectionId, SendGate};
 use rustix::event::{EventfdFlags, eventfd};
 use vti::{MssClamp, TunQueue};
 
-use crate::io::{EspWire, IoCounterSnapshot, IoCounters, SocketOptions, UdpWire};
+use crate::io::{EspWire, IoCounterSnapshot, IoCounters, RelayWire, SocketOptions, UdpWire, relay};
 use crate::table::Sad;
-use thread::{Command, Listener, Service, Tunnel, Worker};
+use listener::Listener;
+use thread::{Command, Service, Tunnel, Worker};
 
 pub use crate::io::{OffloadPolicy, OuterDf};
 pub use nat_t::{NatTSendError, NatTSender};
@@ -328,6 +330,7 @@ impl DataPlane {
             }
         };
         let workers = u32::try_from(self.workers.len()).unwrap_or(u32::MAX);
+        let mut relays = open_relay(local, workers, &options).into_iter();
         let mut listeners = Vec::with_capacity(self.workers.len());
         for number in 0..workers {
             let udp = UdpWire::open(nat_t, &options).map_err(failed("UDP"))?;
@@ -336,7 +339,7 @@ impl DataPlane {
                 let socket = udp.try_clone().map_err(failed("UDP"))?;
                 self.sender.add(nat_t, socket);
             }
-            listeners.push(Listener::new(nat_t, udp, esp));
+            listeners.push(Listener::new(nat_t, udp, esp, relays.next()));
         }
         let mut listeners = listeners.into_iter();
         self.all(|_, done| Some(Command::AddListener(Box::new(listeners.next()?), done)))?;
@@ -420,6 +423,25 @@ impl DataPlane {
         // Lists of plain values are usable after a panic elsewhere.
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A relay's end for each worker; none where the raw sockets have to do.
+fn open_relay(local: IpAddr, workers: u32, options: &SocketOptions) -> Vec<RelayWire> {
+    let IpAddr::V4(address) = local else {
+        return Vec::new();
+    };
+    if !options.offload.esp_relay {
+        return Vec::new();
+    }
+    relay::open(address, workers, options).unwrap_or_else(|error| {
+        tracing::info!(
+            %local, %error,
+            "protocol 50 goes packet by packet; trains of it need Linux 6.6, CAP_SYS_ADMIN, \
+             CAP_NET_ADMIN and CAP_BPF, IPv4, no firewall mark and outer packets that may be \
+             fragmented"
+        );
+        Vec::new()
+    })
 }
 
 impl Drop for DataPlane {

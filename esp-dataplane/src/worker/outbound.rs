@@ -211,8 +211,8 @@ impl Core {
             };
             self.trains.clear();
             self.trains.extend(group.iter().map(|ready| ready.train));
-            let wire = listener.wire(first.encapsulation);
-            total.add(&wire.send(&mut self.scratch, arena, &self.trains));
+            let scratch = &mut self.scratch;
+            total.add(&listener.send(first.encapsulation, scratch, arena, &self.trains));
         }
         self.outbox.clear();
         self.count_sent(&total, unroutable, closed);

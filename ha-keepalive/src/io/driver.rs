@@ -27,9 +27,9 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::clock::boot_time;
-use super::connection::{Connection, Progress};
+use super::connection::{Connection, Failure, Progress};
 use crate::advert::ADVERT_LEN;
-use crate::channel::Rotation;
+use crate::channel::{ChannelError, Rotation};
 use crate::election::Change;
 use crate::node::{Order, PairNode};
 use crate::replication::{Applied, Commit, Limit};
@@ -121,6 +121,8 @@ struct Path {
     /// Resolves when the kernel has news. Waiting for data alone does not see an error.
     news: News,
     listener: Option<TcpListener>,
+    /// Callers from other addresses than the partner's.
+    strangers: u64,
 }
 
 type News = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -134,6 +136,23 @@ const CALL_LIMIT: Duration = Duration::from_secs(2);
 const MAX_CANDIDATES: usize = 4;
 /// No deadline is further away than this, so that a clock that jumped is noticed.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
+
+/// What became of sync connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+pub struct SyncCounters {
+    /// Both ends have shown the secret.
+    pub opened: u64,
+    /// The other end does not know the secret.
+    pub other_secret: u64,
+    /// A frame that is not authentic, or cannot be: an attack or a fault on the way.
+    pub bad_frames: u64,
+    /// An authentic message that is not understood: another version.
+    pub bad_messages: u64,
+    /// Somebody who dialled and did not finish the handshake in time.
+    pub slow_handshakes: u64,
+    /// Somebody who dialled from an address that is not the partner's.
+    pub strangers: u64,
+}
 
 /// See the module.
 pub struct PairDriver {
@@ -152,6 +171,7 @@ pub struct PairDriver {
     timer: Pin<Box<Sleep>>,
     /// Inputs and the deadline take turns, so that a flood of one does not starve the other.
     deadline_first: bool,
+    counters: SyncCounters,
 }
 
 impl PairDriver {
@@ -186,6 +206,7 @@ impl PairDriver {
             reporter: StepReporter(sender),
             timer: Box::pin(sleep(Duration::ZERO)),
             deadline_first: false,
+            counters: SyncCounters::default(),
         })
     }
 
@@ -198,6 +219,15 @@ impl PairDriver {
     /// The node, for the daemon's own calls; [`PairDriver::flush`] afterwards.
     pub const fn node_mut(&mut self) -> &mut PairNode {
         &mut self.node
+    }
+
+    /// What became of sync connections.
+    #[must_use]
+    pub fn sync_counters(&self) -> SyncCounters {
+        SyncCounters {
+            strangers: self.paths.iter().map(|path| path.strangers).sum(),
+            ..self.counters
+        }
     }
 
     /// Tells the ends of steps that take a while.
@@ -347,6 +377,7 @@ impl PairDriver {
 
     /// Both ends have shown the secret: the connection takes the place of the one before.
     fn promote(&mut self, now: Duration, index: usize) {
+        self.counters.opened += 1;
         let connection = self.connections.remove(index);
         if self.is_connected() {
             self.connections.remove(0);
@@ -361,6 +392,12 @@ impl PairDriver {
             return;
         }
         let closed = self.connections.remove(index);
+        match closed.failure() {
+            Some(Failure::Channel(ChannelError::Handshake)) => self.counters.other_secret += 1,
+            Some(Failure::Channel(_)) => self.counters.bad_frames += 1,
+            Some(Failure::Message) => self.counters.bad_messages += 1,
+            None => {}
+        }
         if closed.is_open() {
             self.node.handle_sync_down(now);
             self.call_again = now;
@@ -370,8 +407,10 @@ impl PairDriver {
     }
 
     fn drop_slow_candidates(&mut self, now: Duration) {
+        let before = self.connections.len();
         self.connections
             .retain(|one| one.is_open() || now < one.gives_up_at());
+        self.counters.slow_handshakes += (before - self.connections.len()) as u64;
     }
 
     fn dial(&mut self, now: Duration) {
@@ -513,6 +552,7 @@ impl Path {
             news: news_of(&socket),
             socket,
             listener,
+            strangers: 0,
         })
     }
 
@@ -565,6 +605,7 @@ impl Path {
             if from.ip() == self.config.peer.ip() {
                 return Poll::Ready(Input::Accepted(stream));
             }
+            self.strangers += 1;
             context.waker().wake_by_ref();
         }
         Poll::Pending

@@ -54,6 +54,20 @@ impl Lab {
         &self.root
     }
 
+    /// Copies the logs of everything that ran in it, named after their place.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn keep_logs(&self, to: &Path) -> Result<(), LabError> {
+        std::fs::create_dir_all(to).map_err(LabError::at("make a place for the logs"))?;
+        for log in crate::scenario::logs(&self.root) {
+            let inside = log.strip_prefix(&self.root).unwrap_or(&log);
+            let name = inside.display().to_string().replace('/', "-");
+            std::fs::copy(&log, to.join(name)).map_err(LabError::at("keep a log"))?;
+        }
+        Ok(())
+    }
+
     /// Throws its files away: a program that builds many networks would fill the memory with
     /// captures.
     ///

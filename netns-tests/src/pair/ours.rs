@@ -46,7 +46,7 @@ impl Default for Settings {
     /// Adverts every 50 ms; one policy-based tunnel between the two LANs, which the active
     /// node starts.
     fn default() -> Self {
-        let secret = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+        let secret = "k7Qw-2mXe9-Vb41z-Tr8uPs-0dLhYf-6CgNa";
         let (wan, peer) = (ADDRESS_WAN.to_string(), PEER_WAN.to_string());
         Self {
             advert: Duration::from_millis(50),

@@ -67,6 +67,8 @@ pub struct Cost {
     pub back: NumberedReport,
     /// IKE messages between the pair's address and the peer.
     pub ike: usize,
+    /// Those of them that negotiate: main, aggressive and quick mode.
+    pub negotiation: usize,
     /// ESP packets whose SPI and IV were there before, anywhere in the capture.
     pub repeated_ivs: usize,
     /// ESP packets that the peer's replay window refuses.
@@ -178,6 +180,11 @@ impl Evidence {
             out: self.out.between(when.start, when.end),
             back: self.back.between(when.start, when.end),
             ike: self.wan.ike_of(ADDRESS_WAN, when.clone()).count(),
+            negotiation: self
+                .wan
+                .ike_of(ADDRESS_WAN, when.clone())
+                .filter(|message| message.negotiates())
+                .count(),
             repeated_ivs: inside(self.wan.repeated_ivs(ADDRESS_WAN)),
             replay_drops: inside(self.wan.replay_drops(ADDRESS_WAN)),
             not_above: inside(self.wan.not_above(ADDRESS_WAN)),

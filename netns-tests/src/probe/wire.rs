@@ -47,8 +47,16 @@ pub struct Ike {
     pub source: Ipv4Addr,
     /// Destination address.
     pub destination: Ipv4Addr,
-    /// 2 main mode, 5 informational, 32 quick mode.
+    /// 2 main mode, 4 aggressive mode, 5 informational, 32 quick mode.
     pub exchange: u8,
+}
+
+impl Ike {
+    /// It is not merely informational.
+    #[must_use]
+    pub fn negotiates(&self) -> bool {
+        matches!(self.exchange, 2 | 4 | 32)
+    }
 }
 
 /// One claim of an address.

@@ -8,7 +8,7 @@ use ipsec_types::{ConnectionId, SecretBytes};
 
 use super::draft::{Draft, duration, one_of, quoted, word_for};
 use super::outline::Outline;
-use super::{Context, ends, phases, section, traffic};
+use super::{Context, ends, phases, ping, section, traffic};
 use crate::config::document::Section as _;
 use crate::config::explain::{Explanation, Origin};
 use crate::config::fault::{Fault, SecretKind};
@@ -73,6 +73,7 @@ fn resolve_parts(
     let traffic = traffic::resolve(raw, &section(&raw.vti), name.as_deref(), draft);
 
     let (ends, phases, traffic, wire) = (ends?, phases?, traffic?, wire?);
+    let ping = ping::resolve(&section(&raw.dpd), raw, &traffic, draft)?;
     let ike = Connection {
         id: ConnectionId(index),
         name: name?,
@@ -92,7 +93,7 @@ fn resolve_parts(
         nat_keepalive: wire.nat_keepalive,
         fragmentation: wire.fragmentation,
         peer_drops_children: wire.peer_drops_children,
-        dpd_by_ping: false,
+        dpd_by_ping: ping.is_some(),
     };
     Some(ResolvedConnection {
         ike: Arc::new(ike),
@@ -100,6 +101,7 @@ fn resolve_parts(
         kind: traffic.kind,
         replay_window: phases.replay_window,
         vti: traffic.vti,
+        ping,
     })
 }
 

@@ -10,6 +10,7 @@ mod gateway;
 mod outline;
 mod pair;
 mod phases;
+mod ping;
 mod proposal;
 mod selectors;
 mod traffic;

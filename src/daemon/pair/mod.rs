@@ -14,6 +14,7 @@
 //! Nothing here decides who is active, and nothing here speaks to a peer.
 
 mod addresses;
+mod counted;
 mod host;
 mod link;
 mod ping;
@@ -124,6 +125,8 @@ pub(super) struct Pair {
     pub(super) state: State,
     news: mpsc::UnboundedReceiver<News>,
     look_at: tokio::time::Instant,
+    /// What the log said of each refusal: how many, and when.
+    logged: BTreeMap<&'static str, (u64, Duration)>,
 }
 
 /// What the host of the node keeps.
@@ -279,6 +282,7 @@ impl Pair {
             state,
             news,
             look_at: tokio::time::Instant::now(),
+            logged: BTreeMap::new(),
         })
     }
 
