@@ -586,8 +586,12 @@ impl PairNode {
 
     /// Tells which configuration is in force.
     pub fn set_revision(&mut self, now: Duration, revision: Revision) {
-        self.revision = revision;
+        let changed = core::mem::replace(&mut self.revision, revision) != revision;
         self.settle(now);
+        if changed {
+            // Not at the next interval: the partner shows whether both run the same.
+            self.send_advert(now, false, false);
+        }
     }
 
     /// Tells whether a negotiation is in flight.
