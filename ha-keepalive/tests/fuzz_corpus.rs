@@ -107,6 +107,7 @@ fn advert(role: Role, counter: u64, heard: u64) -> Advert {
         resigned: false,
         wants_answer: role == Role::Asking,
         fit: true,
+        serving: role == Role::Active,
         priority: Priority::DEFAULT,
         interval: AdvertInterval::new(Duration::from_millis(100)).unwrap(),
         session: SessionId::from_wire(0x5e55).unwrap(),

@@ -49,6 +49,7 @@ impl Election {
         self.peer = Some(Peer {
             role: advert.role,
             fit: advert.fit && !advert.resigned,
+            serving: advert.serving && !advert.resigned,
             priority: advert.priority,
             interval: advert.interval,
             session: advert.session,

@@ -96,6 +96,8 @@ pub struct Peer {
     pub role: Role,
     /// It could be active.
     pub fit: bool,
+    /// Its gate is open: it answers for the address.
+    pub serving: bool,
     /// Its priority.
     #[serde(skip)]
     pub priority: Priority,
@@ -431,6 +433,8 @@ impl Election {
         if self.state.may_speak() {
             self.lease.open();
             self.history.serving(now);
+            // Whoever left the role to us waits for this.
+            self.advert(false);
         }
     }
 

@@ -508,6 +508,7 @@ impl PairDriver {
             notice @ (Order::Following(_)
             | Order::Moved(_)
             | Order::Finished(_)
+            | Order::PartnerServes
             | Order::SwitchoverRefused(_)
             | Order::Proposed(_)
             | Order::PeerRefused { .. }) => host.notice(&mut self.node, now, notice),

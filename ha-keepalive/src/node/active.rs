@@ -43,7 +43,9 @@ impl PairNode {
             Change::Claim { hot: false } => self.start_cold(now),
             Change::Reclaim => self.reclaim(now),
             Change::Demote | Change::Stop => self.step_down(now),
-            Change::Resume | Change::Mute | Change::Drain | Change::Release | Change::CallOff => {}
+            Change::Release => self.awaits_successor = true,
+            Change::Resume => self.awaits_successor = false,
+            Change::Mute | Change::Drain | Change::CallOff => {}
         }
         self.begin_run(now, change);
     }
@@ -73,6 +75,7 @@ impl PairNode {
         }
         self.journal = Some(journal);
         self.hot_until = None;
+        self.awaits_successor = false;
         // Until the new stream is in place nobody can follow it.
         self.following = Following::Alone;
     }
@@ -180,6 +183,7 @@ impl PairNode {
         });
         self.replica.begin_anew(written);
         self.forget_rival();
+        self.awaits_successor = true;
         self.ledger.clear();
         self.edges.clear();
         self.starts.clear();

@@ -28,7 +28,7 @@ use serde::Serialize;
 
 use crate::advert::{Advert, Inbox, Outbox, Refusal, Role, Sealer, SyncReport};
 use crate::election::{
-    Abilities, Change, Condition, Config, Election, Output, State, Timer, Transition,
+    Abilities, Change, Condition, Config, Election, Output, Peer, State, Timer, Transition,
 };
 use crate::replication::{
     Applied, Commit, Edges, Following, Hello, Journal, Key, Ledger, Limit, Limits, Message, Record,
@@ -133,6 +133,9 @@ pub enum Order {
         /// Why.
         reason: String,
     },
+    /// This node left the role, and the partner serves now: its gate is open and its addresses
+    /// are announced. Once for every time that the role is left.
+    PartnerServes,
     /// The sync connection is of no use: close it and dial again.
     Redial(Redial),
 }
@@ -202,6 +205,8 @@ pub struct PairNode {
     last_step: StepId,
     /// A claim whose gate has not been opened yet.
     unfinished: Option<Change>,
+    /// The role was left, and the partner has not said yet that it serves.
+    awaits_successor: bool,
     retry: Option<(Duration, Change)>,
     orders: VecDeque<Order>,
     following: Following,
@@ -250,6 +255,7 @@ impl PairNode {
             outstanding: None,
             last_step: StepId(0),
             unfinished: None,
+            awaits_successor: false,
             retry: None,
             orders: VecDeque::new(),
             following: Following::Alone,
@@ -307,7 +313,16 @@ impl PairNode {
         self.election
             .handle_advert(now, &accepted, answered, abilities);
         self.settle(now);
+        self.look_for_successor();
         Ok(())
+    }
+
+    fn look_for_successor(&mut self) {
+        let serves = |peer: &Peer| peer.role == Role::Active && peer.serving;
+        if self.awaits_successor && self.election.peer().is_some_and(serves) {
+            self.awaits_successor = false;
+            self.orders.push_back(Order::PartnerServes);
+        }
     }
 
     /// Challenges a new session without waiting for the next interval, but not at any rate.
@@ -772,6 +787,7 @@ impl PairNode {
                 resigned,
                 wants_answer,
                 fit: self.election.is_fit(now) && self.election.state() != State::Stopped,
+                serving: self.election.is_serving(now),
                 priority: config.priority,
                 interval: config.interval,
                 session: self.session,

@@ -25,6 +25,8 @@ struct Duo {
     steps: Vec<(usize, Change, Step)>,
     committed: Vec<Commit>,
     refused: Vec<Blocker>,
+    /// Who heard that its successor serves, and after how many steps of both.
+    succeeded: Vec<(usize, usize)>,
     recordings: Vec<(usize, PathId, Vec<u8>)>,
     /// This step takes its time.
     slow: Option<Step>,
@@ -49,6 +51,7 @@ impl Duo {
             steps: Vec::new(),
             committed: Vec::new(),
             refused: Vec::new(),
+            succeeded: Vec::new(),
             recordings: Vec::new(),
             slow: None,
             performing: Vec::new(),
@@ -175,6 +178,7 @@ impl Duo {
                 }
                 Order::Moved(moved) => self.moves.push((index, moved.reason, moved.to)),
                 Order::Committed { commit, .. } => self.committed.push(commit),
+                Order::PartnerServes => self.succeeded.push((index, self.steps.len())),
                 Order::SwitchoverRefused(blockers) => self.refused.extend(blockers),
                 _ => {}
             }
@@ -392,6 +396,36 @@ fn a_planned_switchover_goes_through_all_its_steps_in_order() {
     ];
     assert!(order.is_sorted(), "{:?}", duo.steps);
     assert!(!duo.gates[0].is_open(duo.now) && duo.gates[1].is_open(duo.now));
+}
+
+#[test]
+fn who_left_the_role_hears_once_that_its_successor_serves() {
+    let mut duo = Duo::in_sync();
+    duo.slow = Some(Step::AddAddresses);
+    let now = duo.now;
+    duo.node(0).switchover(now);
+    duo.settle();
+    duo.run(INTERVAL / 2);
+    assert_eq!(duo.states(), [Some(State::Standby), Some(State::Active)]);
+    assert_eq!(duo.succeeded, [], "its gate is still closed");
+    let (steps, now) = (duo.steps.len(), duo.now);
+    duo.slow_steps_end();
+    // Told at once, and after the announcement has been ordered: its neighbours know it.
+    assert_eq!(now, duo.now);
+    assert_eq!(duo.steps[steps], (1, Change::ClaimHanded, Step::Announce));
+    assert_eq!(duo.succeeded.len(), 1);
+    let (who, steps_before) = duo.succeeded[0];
+    assert!(who == 0 && steps_before > steps, "{:?}", duo.succeeded);
+    duo.run(INTERVAL * 10);
+    assert_eq!(duo.succeeded.len(), 1);
+    // Back again, by a link that fails: the other one is told.
+    let now = duo.now;
+    duo.node(1).handle_condition(now, Condition::WanLink, false);
+    duo.run(INTERVAL * 10);
+    let who: Vec<usize> = duo.succeeded.iter().map(|(who, _)| *who).collect();
+    assert_eq!(who, [0, 1]);
+    let status = duo.nodes[1].as_ref().unwrap().status(duo.now);
+    assert!(status.peer.unwrap().said.serving);
 }
 
 #[test]
