@@ -43,6 +43,7 @@ pub mod election;
 pub mod fuzz;
 pub mod io;
 pub mod lease;
+mod millis;
 pub mod node;
 pub mod replication;
 mod secret;

@@ -165,6 +165,7 @@ pub struct Report {
     /// Which step.
     pub step: Step,
     /// How long it took.
+    #[serde(rename = "took_ms", serialize_with = "crate::millis::serialize")]
     pub took: Duration,
     /// Why it failed, if it did.
     pub failure: Option<String>,
@@ -178,6 +179,7 @@ pub struct Run {
     left: &'static [Step],
     #[serde(skip)]
     current: Option<(StepId, Step, Duration)>,
+    #[serde(rename = "begun_at_ms", serialize_with = "crate::millis::serialize")]
     begun: Duration,
     reports: Vec<Report>,
     failed: bool,

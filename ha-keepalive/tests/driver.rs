@@ -22,6 +22,7 @@ use ha_keepalive::{AdvertInterval, Member, PairSecret};
 use ipsec_types::{SecretBytes, SendGate};
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// A daemon that does everything at once and remembers what it was told.
 #[derive(Default)]
@@ -264,5 +265,31 @@ fn a_stranger_with_another_secret_moves_nothing() {
         assert!(a.serves());
         assert_eq!(a.driver.node().advert_counters().accepted, 0);
         assert!(stranger.host.applied.is_empty());
+    });
+}
+
+#[test]
+fn i5_a_caller_without_the_secret_does_not_end_the_connection_in_use() {
+    block_on(async {
+        let (mut a, mut b, paths_a) = pair_in_sync(15, Duration::from_millis(50)).await;
+        a.host.notices.clear();
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        let path = paths_a.first().unwrap();
+        socket.bind(SocketAddr::new(path.peer.ip(), 0)).unwrap();
+        let mut caller = socket.connect(path.local).await.unwrap();
+        caller.write_all(&[7; 200]).await.unwrap();
+        let mut answer = [0; 16];
+        let hung_up =
+            async { while caller.read(&mut answer).await.is_ok_and(|count| count > 0) {} };
+        tokio::pin!(hung_up);
+        loop {
+            tokio::select! {
+                input = a.driver.wait() => a.handle(input),
+                input = b.driver.wait() => b.handle(input),
+                () = &mut hung_up => break,
+            }
+        }
+        assert!(a.is_ready() && b.is_hot());
+        assert_eq!(a.host.notices, [], "the standby follows as before");
     });
 }

@@ -164,6 +164,24 @@ impl Refusal {
     ];
 }
 
+impl Refusal {
+    /// The name of its counter.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Length => "advert_length",
+            Self::Foreign => "advert_foreign",
+            Self::Version => "advert_version",
+            Self::Mac => "advert_mac",
+            Self::Field => "advert_field",
+            Self::Reflected => "advert_reflected",
+            Self::WrongPath => "advert_wrong_path",
+            Self::Replayed => "advert_replayed",
+            Self::Unproven => "advert_unproven",
+        }
+    }
+}
+
 /// Datagrams on the advert ports, by fate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct Counters {
@@ -204,6 +222,12 @@ impl Counters {
             Refusal::Replayed => self.replayed,
             Refusal::Unproven => self.unproven,
         }
+    }
+
+    /// Every counter with its name.
+    pub fn counts(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
+        let refused = Refusal::ALL.map(|refusal| (refusal.name(), self.of(refusal)));
+        core::iter::once(("advert_accepted", self.accepted)).chain(refused)
     }
 
     const fn count(&mut self, refusal: Refusal) {

@@ -13,8 +13,9 @@ use crate::vocabulary::Epoch;
 /// How many transitions `status` shows.
 pub const REMEMBERED: usize = 10;
 
-/// One change of state.
+/// One change of state. In JSON it has its sentence too, as `why`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(into = "Shown")]
 pub struct Transition {
     /// When, on the boot-time clock.
     pub at: Duration,
@@ -32,6 +33,42 @@ pub struct Transition {
     pub silence: Option<Duration>,
     /// For a claim: from the decision to the open gate; `None` until the gate opened.
     pub serving_after: Option<Duration>,
+}
+
+/// A transition in JSON.
+#[derive(Serialize)]
+struct Shown {
+    #[serde(rename = "at_ms", serialize_with = "crate::millis::serialize")]
+    at: Duration,
+    from: State,
+    to: State,
+    reason: Event,
+    condition: Option<Condition>,
+    why: String,
+    epoch: Epoch,
+    #[serde(rename = "silence_ms", serialize_with = "crate::millis::optional")]
+    silence: Option<Duration>,
+    #[serde(
+        rename = "serving_after_ms",
+        serialize_with = "crate::millis::optional"
+    )]
+    serving_after: Option<Duration>,
+}
+
+impl From<Transition> for Shown {
+    fn from(moved: Transition) -> Self {
+        Self {
+            at: moved.at,
+            from: moved.from,
+            to: moved.to,
+            reason: moved.reason,
+            condition: moved.condition,
+            why: moved.reason.to_string(),
+            epoch: moved.epoch,
+            silence: moved.silence,
+            serving_after: moved.serving_after,
+        }
+    }
 }
 
 impl fmt::Display for Transition {

@@ -114,6 +114,7 @@ pub struct Peer {
     /// Its view of replication.
     pub sync: SyncReport,
     /// When it was last heard, on the boot-time clock.
+    #[serde(rename = "heard_at_ms", serialize_with = "crate::millis::serialize")]
     pub heard_at: Duration,
 }
 

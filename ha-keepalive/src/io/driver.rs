@@ -384,10 +384,13 @@ impl PairDriver {
         };
         let was_open = connection.is_open();
         let progress = connection.go_on();
-        if connection.is_open() && !was_open {
+        // A candidate that fails goes alone: the connection in use is not its business (I5).
+        let index = if connection.is_open() && !was_open {
             self.promote(now, index);
-        }
-        let index = if was_open { index } else { 0 };
+            0
+        } else {
+            index
+        };
         while let Some(connection) = self.connections.get_mut(index)
             && connection.is_open()
             && let Some(message) = connection.poll_message()

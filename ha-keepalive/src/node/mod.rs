@@ -40,7 +40,7 @@ use crate::vocabulary::{Epoch, PathId, Revision, SessionId};
 pub use active::{NotActive, Start};
 use promise::Promise;
 use rival::Rival;
-pub use status::{PeerStatus, Status};
+pub use status::{Ignored, Obstacle, PeerStatus, Status};
 
 /// Everything a node needs to know of itself.
 #[derive(Debug, Clone)]
@@ -213,6 +213,7 @@ pub struct PairNode {
     was_hot: bool,
     revision: Revision,
     negotiating: bool,
+    ignored: Ignored,
 }
 
 impl PairNode {
@@ -262,6 +263,7 @@ impl PairNode {
             was_hot: false,
             revision: Revision::default(),
             negotiating: false,
+            ignored: Ignored::default(),
             config,
         };
         // Whatever a former run left behind goes first.
@@ -410,6 +412,7 @@ impl PairNode {
 
     /// A datagram to the partner came back as port unreachable.
     pub fn handle_path_refused(&mut self, now: Duration, path: PathId) {
+        self.ignored.unreachable_while_connected += u64::from(self.sync_up);
         self.election.handle_path_refused(now, path);
         self.settle(now);
     }
@@ -462,6 +465,7 @@ impl PairNode {
 
     /// A message arrived on the sync channel.
     pub fn handle_message(&mut self, now: Duration, message: Message) {
+        self.ignored.out_of_place += u64::from(!self.is_in_place(&message));
         match message {
             Message::Hello(hello) => self.handle_hello(now, &hello),
             Message::Word(word) => {
@@ -499,6 +503,18 @@ impl PairNode {
             }
         }
         self.settle(now);
+    }
+
+    /// True when the message means something to a node in this role.
+    const fn is_in_place(&self, message: &Message) -> bool {
+        match message {
+            Message::Hello(_) | Message::Word(_) | Message::Refuse { .. } => true,
+            Message::Ack { .. } | Message::Resync | Message::Propose(_) => self.journal.is_some(),
+            Message::SnapshotBegin { .. }
+            | Message::SnapshotEnd { .. }
+            | Message::Resume { .. }
+            | Message::Delta { .. } => self.journal.is_none(),
+        }
     }
 
     fn flush_replica(&mut self) {

@@ -7,7 +7,7 @@ use rand_core::SeedableRng;
 use super::*;
 use crate::advert::ADVERT_LEN;
 use crate::election::Event;
-use crate::replication::Kind;
+use crate::replication::{Kind, Lag};
 use crate::vocabulary::{AdvertInterval, Member, Paths, Priority};
 
 const MS: Duration = Duration::from_millis(1);
@@ -675,17 +675,92 @@ fn fifty_restarts_of_the_standby_change_nothing_for_the_active_node() {
 }
 
 #[test]
-fn status_speaks_json_fields_of_the_field() {
+fn status_tells_either_node_the_whole_story() {
     let mut duo = Duo::in_sync();
     let now = duo.now;
     let status = duo.node(0).status(now);
     assert_eq!((status.role, status.in_sync), (Role::Active, true));
-    assert_eq!(status.blockers, []);
+    assert_eq!((status.blockers, status.obstacles), (vec![], vec![]));
     assert!(status.transitions[0].serving_after.is_some());
     let status = duo.node(1).status(now);
     assert_eq!((status.role, status.hot), (Role::Standby, true));
+    assert_eq!(status.obstacles, []);
+    assert_eq!(status.lag, Some(Lag::default()));
     assert_eq!(
         status.why,
         "the partner is active and its claim outranks ours"
     );
+}
+
+#[test]
+fn either_node_says_why_a_takeover_would_be_cold() {
+    let mut duo = Duo::in_sync();
+    duo.disconnect();
+    duo.run(INTERVAL);
+    let now = duo.now;
+    let obstacles = [0, 1].map(|index| duo.node(index).obstacles(now));
+    assert_eq!(obstacles, [[Obstacle::NoSync], [Obstacle::NoSync]]);
+    duo.connect();
+    let now = duo.now;
+    duo.node(1).handle_condition(now, Condition::Health, false);
+    let (key, no) = (record("sa").key, "cannot be read");
+    duo.node(1).refuse(now, &key, no);
+    duo.run(INTERVAL);
+    let now = duo.now;
+    let both = [Obstacle::StandbyUnfit, Obstacle::Refused];
+    let obstacles = [0, 1].map(|index| duo.node(index).obstacles(now));
+    assert_eq!(obstacles, [both, both]);
+}
+
+#[test]
+fn status_is_json_with_times_in_milliseconds() {
+    let mut duo = Duo::in_sync();
+    duo.run(INTERVAL);
+    let now = duo.now;
+    let status = serde_json::to_value(duo.node(0).status(now)).unwrap();
+    let at = |path: &str| status.pointer(path).unwrap().clone();
+    assert_eq!(at("/role"), "active");
+    assert_eq!(at("/serving"), true);
+    assert_eq!(at("/epoch"), 1);
+    assert_eq!(at("/following"), "in-sync");
+    assert_eq!(
+        at("/lag"),
+        serde_json::json!({"records": 0, "bytes": 0, "ms": 0.0})
+    );
+    assert_eq!(at("/obstacles"), serde_json::json!([]));
+    assert_eq!(at("/peer/role"), "standby");
+    assert!(at("/peer/silent_for_ms").as_f64().unwrap() <= 100.0);
+    assert!(at("/for_ms").as_f64().unwrap() > 100.0);
+    let first = at("/transitions/0");
+    assert_eq!(first["to"], "active");
+    assert_eq!(first["reason"], "peer-silent");
+    assert!(
+        first["why"]
+            .as_str()
+            .unwrap()
+            .contains("the whole patience")
+    );
+    assert!(first["serving_after_ms"].is_number());
+}
+
+#[test]
+fn i8_every_refusal_has_a_counter_with_a_name() {
+    let mut duo = Duo::in_sync();
+    let now = duo.now;
+    let node = duo.node(0);
+    let _ = node.handle_datagram(now, PathId::First, b"noise");
+    node.handle_path_refused(now, PathId::First);
+    node.handle_message(now, Message::SnapshotBegin { stream: Epoch(9) });
+    let counts: Vec<_> = node.counts().collect();
+    for name in [
+        "advert_length",
+        "path_unreachable_while_connected",
+        "sync_out_of_place",
+    ] {
+        assert!(counts.contains(&(name, 1)), "{name}: {counts:?}");
+    }
+    let mut names: Vec<_> = counts.iter().map(|(name, _)| *name).collect();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), counts.len(), "no name stands for two");
 }

@@ -83,6 +83,7 @@ pub struct Lag {
     /// Their size in bytes.
     pub bytes: u64,
     /// Age of the oldest.
+    #[serde(rename = "ms", serialize_with = "crate::millis::serialize")]
     pub age: Duration,
 }
 

@@ -45,6 +45,8 @@ pub struct Replica {
     staging: Option<(Epoch, BTreeMap<Key, Held>)>,
     complete: bool,
     following: bool,
+    /// A record was refused, and nothing has begun anew since.
+    refusing: bool,
     changes: VecDeque<Applied>,
     replies: VecDeque<Message>,
     counters: ReplicaCounters,
@@ -65,6 +67,20 @@ pub struct ReplicaCounters {
     pub refused: u64,
 }
 
+impl ReplicaCounters {
+    /// Every counter with its name.
+    pub fn counts(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
+        [
+            ("replica_gaps", self.gaps),
+            ("replica_unknown_versions", self.unknown_versions),
+            ("replica_edges_back", self.edges_back),
+            ("replica_ceilings_back", self.ceilings_back),
+            ("replica_refused", self.refused),
+        ]
+        .into_iter()
+    }
+}
+
 impl Replica {
     /// An empty replica.
     #[must_use]
@@ -80,6 +96,7 @@ impl Replica {
             staging: None,
             complete: false,
             following: false,
+            refusing: false,
             changes: VecDeque::new(),
             replies: VecDeque::new(),
             counters: ReplicaCounters::default(),
@@ -92,6 +109,7 @@ impl Replica {
             Message::SnapshotBegin { stream } => {
                 self.index = 0;
                 self.following = true;
+                self.refusing = false;
                 self.staging = Some((stream, BTreeMap::new()));
             }
             Message::Resume { stream } if stream == self.stream && self.complete => {
@@ -250,6 +268,7 @@ impl Replica {
     /// incomplete.
     pub fn refuse(&mut self, key: &Key, reason: &Unacceptable) {
         self.counters.refused += 1;
+        self.refusing = true;
         self.complete = false;
         self.following = false;
         self.staging = None;
@@ -285,6 +304,7 @@ impl Replica {
     pub fn disconnected(&mut self) {
         self.staging = None;
         self.following = false;
+        self.refusing = false;
         self.replies.clear();
     }
 
@@ -293,6 +313,12 @@ impl Replica {
     #[must_use]
     pub const fn is_complete(&self) -> bool {
         self.complete
+    }
+
+    /// True when a record was refused and the active node has not begun anew since.
+    #[must_use]
+    pub const fn is_refusing(&self) -> bool {
+        self.refusing
     }
 
     /// The stream it replicates and the position reached; [`Epoch::NONE`] when incomplete.
