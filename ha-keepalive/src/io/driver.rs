@@ -238,17 +238,20 @@ impl PairDriver {
         self.reporter.clone()
     }
 
-    /// Runs the deadlines that have passed and sends the adverts that are due, for a daemon
-    /// that is busy with something long. Everything else waits for [`PairDriver::wait`].
+    /// Sends the advert that is due, for an active daemon that is busy with something long.
+    /// Everything else waits for [`PairDriver::wait`]: a node that is not serving does nothing
+    /// here, so that it finds out that it was away and does not take that for silence of its
+    /// partner.
     pub fn keep_lease(&mut self) {
-        self.node.handle_timeout(boot_time());
-        if self.node.has_orders() {
-            // An advert may promise what an order has yet to bring about (invariant I2).
+        let now = boot_time();
+        // An advert may promise what a limit has yet to bring about (invariant I2). Deadlines
+        // alone never bind: that takes an acknowledgement.
+        if !self.node.election().is_serving(now) || self.node.has_limits() {
             return;
         }
-        let refused = self.send_adverts();
-        for path in refused {
-            self.node.handle_path_refused(boot_time(), path);
+        self.node.handle_timeout(now);
+        for path in self.send_adverts() {
+            self.node.handle_path_refused(now, path);
         }
     }
 
