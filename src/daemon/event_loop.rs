@@ -24,6 +24,10 @@ use crate::status::Counters;
 /// How often the negotiator hears which peers are alive: finer than any DPD delay.
 const LIFE_INTERVAL: Duration = Duration::from_secs(1);
 
+/// So many inputs of the pair in a row, then somebody else has a turn: adverts can be forged in
+/// any number.
+const PAIR_TURNS: u32 = 8;
+
 /// A running daemon.
 pub(super) struct Daemon {
     pub(super) gateway: Gateway,
@@ -49,6 +53,8 @@ enum Wake {
     Workers,
     Timer(Option<TimerName>),
     Pair(PairInput),
+    /// The pair has had enough turns, and nobody else wants one.
+    Nothing,
     Life,
     Reload,
     Stop(&'static str),
@@ -86,7 +92,7 @@ impl Daemon {
         let mut signals = Signals::listen()?;
         let mut life = interval(LIFE_INTERVAL);
         life.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut stopping = false;
+        let mut turns = 0;
         loop {
             self.settle();
             let deadline = self.deadline();
@@ -96,52 +102,61 @@ impl Daemon {
                 _ = signals.interrupt.recv() => Wake::Stop("SIGINT"),
                 _ = signals.hangup.recv() => Wake::Reload,
                 // Before all that peers and users can send: the lease hangs on it.
-                input = pair_input(&mut self.pair) => Wake::Pair(input),
+                input = pair_input(&mut self.pair), if turns < PAIR_TURNS => Wake::Pair(input),
                 Some(call) = self.calls.recv() => Wake::Call(call),
                 () = timer(deadline.map(|(at, _)| at)) => Wake::Timer(deadline.and_then(|(_, name)| name)),
                 () = self.wake.notified() => Wake::Workers,
                 _ = life.tick() => Wake::Life,
                 Some(datagram) = next_datagram(&mut self.ike_inboxes) => Wake::Datagram(datagram),
+                () = core::future::ready(()), if turns == PAIR_TURNS => Wake::Nothing,
             };
-            let now = Instant::now();
-            match wake {
-                Wake::Datagram(datagram) => self.gateway.handle_datagram(now, &datagram),
-                Wake::Call(call) => self.answer(now, call).await,
-                Wake::Workers => {}
-                Wake::Pair(input) => {
-                    if let Some(pair) = &mut self.pair {
-                        pair.handle(input, &mut self.gateway, &mut self.tunnels);
-                    }
-                    self.take_shared(now).await;
-                }
-                Wake::Timer(name) => {
-                    trace!(?name, "timer");
-                    let gateway = &mut self.gateway;
-                    gateway.holds.release_overdue(now, &gateway.data_plane);
-                    if !gateway.silent {
-                        gateway.ike.handle_timeout(now);
-                    }
-                }
-                Wake::Life => self.look_after(now).await?,
-                Wake::Reload => match self.reload(now).await {
-                    Ok(summary) => info!("{summary}"),
-                    Err(refusal) => warn!("{}", refusal.message),
-                },
-                Wake::Stop(signal) => {
-                    info!(signal, "stopping");
-                    let Some(pair) = self.pair.as_mut().filter(|_| !stopping) else {
-                        return Ok(());
-                    };
-                    pair.begin_stop(&mut self.gateway, &mut self.tunnels);
-                    stopping = true;
-                }
-            }
-            if let Some(pair) = &mut self.pair
-                && pair.is_stopped(&mut self.gateway, &mut self.tunnels)
-            {
+            turns = match wake {
+                Wake::Pair(_) => turns + 1,
+                _ => 0,
+            };
+            if self.handle(wake).await? {
                 return Ok(());
             }
         }
+    }
+
+    /// True when the daemon is to end.
+    async fn handle(&mut self, wake: Wake) -> Result<bool, DaemonError> {
+        let now = Instant::now();
+        match wake {
+            Wake::Nothing => {}
+            Wake::Datagram(datagram) => self.gateway.handle_datagram(now, &datagram),
+            Wake::Call(call) => self.answer(now, call).await,
+            Wake::Workers => {}
+            Wake::Pair(input) => {
+                if let Some(pair) = &mut self.pair {
+                    pair.handle(input, &mut self.gateway, &mut self.tunnels);
+                }
+                self.take_shared(now).await;
+            }
+            Wake::Timer(name) => {
+                trace!(?name, "timer");
+                let gateway = &mut self.gateway;
+                gateway.holds.release_overdue(now, &gateway.data_plane);
+                if !gateway.silent {
+                    gateway.ike.handle_timeout(now);
+                }
+            }
+            Wake::Life => self.look_after(now).await?,
+            Wake::Reload => match self.reload(now).await {
+                Ok(summary) => info!("{summary}"),
+                Err(refusal) => warn!("{}", refusal.message),
+            },
+            Wake::Stop(signal) => {
+                info!(signal, "stopping");
+                let Some(pair) = self.pair.as_mut().filter(|pair| !pair.is_stopping()) else {
+                    return Ok(true);
+                };
+                pair.begin_stop(&mut self.gateway, &mut self.tunnels);
+            }
+        }
+        let pair = self.pair.as_mut();
+        Ok(pair.is_some_and(|pair| pair.is_stopped(&mut self.gateway, &mut self.tunnels)))
     }
 
     /// Carries out all that the negotiator and the workers have to say; with a partner, once
@@ -270,6 +285,14 @@ impl Daemon {
         if let Some(reason) = self.pair.as_ref().and_then(Pair::not_active) {
             let refusal = Refusal::new(RefusalKind::Failed, reason)
                 .with_hint("ask the active node; `vipsec status` tells which it is");
+            return Reply::Refused(refusal);
+        }
+        if self.pair.is_some() && self.gateway.ike.speaking().is_none() {
+            let refusal = Refusal::new(
+                RefusalKind::Busy,
+                "this node is just becoming the active one",
+            )
+            .with_hint("try again in a second");
             return Reply::Refused(refusal);
         }
         let reply = if up {

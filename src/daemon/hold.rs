@@ -33,6 +33,11 @@ impl Holds {
         }
     }
 
+    /// Whoever changes the role holds and releases all tunnels by himself.
+    pub(super) fn forget(&mut self) {
+        self.until.clear();
+    }
+
     /// Lets a tunnel's packets go; nothing happens when it is not held.
     pub(super) fn release(&mut self, connection: ConnectionId, data_plane: &DataPlane) {
         if self.until.remove(&connection).is_none() {

@@ -78,6 +78,12 @@ impl Ike {
             .unwrap_or_default()
     }
 
+    /// True when at least one peer has an IKE SA with us.
+    pub(super) fn has_ike_sas(&self) -> bool {
+        self.speaking()
+            .is_some_and(|negotiator| negotiator.load().ike_sas > 0)
+    }
+
     /// True while an exchange is under way that a change of role would break.
     pub(super) fn is_negotiating(&self) -> bool {
         self.speaking().is_some_and(Negotiator::is_negotiating)

@@ -96,6 +96,11 @@ impl IkeSockets {
         Ok(())
     }
 
+    /// The addresses that are listened on.
+    pub(super) fn addresses(&self) -> Vec<IpAddr> {
+        self.sockets.keys().copied().collect()
+    }
+
     /// Closes the sockets on addresses that are not in `keep`.
     pub(super) fn retain(&mut self, keep: &[IpAddr]) {
         self.sockets.retain(|local, _| keep.contains(local));

@@ -45,8 +45,18 @@ impl Daemon {
         new: &mut ResolvedConfig,
     ) -> Result<String, Refusal> {
         self.keep_ids(new);
-        self.open_listeners(new)?;
-        let changed = self.replace_tunnels(new).await?;
+        let replaced = match self.open_listeners(new) {
+            Ok(()) => self.replace_tunnels(new).await,
+            Err(refusal) => Err(refusal),
+        };
+        let changed = match replaced {
+            Ok(changed) => changed,
+            Err(refusal) => {
+                self.open_ways().await;
+                self.close_listeners_but(&self.gateway.config.clone());
+                return Err(refusal);
+            }
+        };
         let summary = summary(&self.gateway.config, new, changed);
         self.gateway.ike.handle_command(
             now,
@@ -60,27 +70,35 @@ impl Daemon {
         );
         // Deletes for removed connections leave before their sockets close.
         self.settle();
+        if let Some(pair) = &mut self.pair {
+            pair.carry_out_pending(&mut self.gateway);
+        }
         self.close_what_is_gone(new);
         self.gateway.config = new.clone();
         self.open_ways().await;
         Ok(summary)
     }
 
-    /// Closes listeners and forgets connections that the new config does not know.
-    fn close_what_is_gone(&mut self, new: &ResolvedConfig) {
-        let locals: Vec<_> = new
+    /// Closes the listeners that `config` has no connection for.
+    fn close_listeners_but(&mut self, config: &ResolvedConfig) {
+        let locals: Vec<_> = config
             .connections
             .iter()
             .map(|connection| connection.ike.local)
             .collect();
-        for old in &self.gateway.config.connections {
-            if !locals.contains(&old.ike.local)
-                && let Err(error) = self.gateway.data_plane.remove_listener(old.ike.local)
+        for address in self.gateway.ike_sockets.addresses() {
+            if !locals.contains(&address)
+                && let Err(error) = self.gateway.data_plane.remove_listener(address)
             {
-                warn!(address = %old.ike.local, %error, "listener could not be closed");
+                warn!(%address, %error, "listener could not be closed");
             }
         }
         self.gateway.ike_sockets.retain(&locals);
+    }
+
+    /// Closes listeners and forgets connections that the new config does not know.
+    fn close_what_is_gone(&mut self, new: &ResolvedConfig) {
+        self.close_listeners_but(new);
         let is_kept = |id| {
             new.connections
                 .iter()

@@ -8,7 +8,7 @@ use std::time::Instant;
 use tracing::{error, info, warn};
 
 use super::event_loop::Daemon;
-use super::pair::Incoming;
+use super::pair::{Incoming, News, Pair};
 use crate::config::{ResolvedConfig, SharedConfig};
 use crate::control::{Refusal, RefusalKind};
 
@@ -39,6 +39,7 @@ impl Daemon {
     pub(super) fn share_config(&mut self) {
         if let Some(pair) = &mut self.pair {
             pair.share_config(&self.gateway);
+            pair.note_revision(&self.gateway);
             pair.flush(&mut self.gateway, &mut self.tunnels);
         }
     }
@@ -92,16 +93,22 @@ impl Daemon {
     }
 
     /// A full disk harms no tunnel: what runs is what was agreed.
-    fn store_shared(&mut self, shared: &SharedConfig) {
+    fn store_shared(&self, shared: &SharedConfig) {
         let pair = self.gateway.config.pair.as_ref();
         let Some(path) = pair.and_then(|pair| pair.connections.as_ref()) else {
             return;
         };
-        if let Err(error) = shared.store(path) {
-            error!(file = %path.display(), %error, "the partner's connections run here but are not on disk; a restart would begin with the old ones until the partner is heard");
-            if let Some(pair) = &mut self.pair {
-                pair.note_not_stored();
+        let (path, shared) = (path.clone(), shared.clone());
+        let told = self.pair.as_ref().map(Pair::news);
+        // Disks are slow, and the lease runs.
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = shared.store(&path) {
+                error!(file = %path.display(), %error, "the partner's connections run here but are not on disk; a restart would begin with the old ones until the partner is heard");
+                if let Some(told) = told {
+                    // The event loop ends only with the process.
+                    let _ = told.send(News::NotStored);
+                }
             }
-        }
+        });
     }
 }

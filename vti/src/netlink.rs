@@ -223,10 +223,8 @@ impl Netlink {
     /// # Errors
     /// [`NetError`]; `EEXIST` when another route has the same prefix, metric and table.
     pub async fn add_route(&self, route: &Route) -> Result<(), NetError> {
-        if self.made().contains(&Made::Route(*route)) {
-            return Ok(());
-        }
-        self.handle
+        let added = self
+            .handle
             .route()
             .add(route.message())
             .execute()
@@ -234,9 +232,20 @@ impl Netlink {
             .map_err(refused(format!(
                 "add route {} metric {}",
                 route.prefix, route.metric
-            )))?;
-        self.remember(Made::Route(*route));
-        Ok(())
+            )));
+        match added {
+            // Asked again, not looked up: a device that was down has lost its routes.
+            Err(error)
+                if is_errno(&error, libc::EEXIST) && self.made().contains(&Made::Route(*route)) =>
+            {
+                Ok(())
+            }
+            Err(error) => Err(error),
+            Ok(()) => {
+                self.remember(Made::Route(*route));
+                Ok(())
+            }
+        }
     }
 
     /// Removes a route; one that is gone already is fine.

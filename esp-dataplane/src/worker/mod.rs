@@ -301,7 +301,32 @@ impl DataPlane {
         if !known.tunnels.contains(&connection) {
             return Err(DataPlaneError::NoSuchTunnel);
         }
-        self.all(|_, done| Some(Command::Serve(connection, service, done)))
+        self.all(|_, done| Some(Command::Serve(Some(connection), service, done)))
+    }
+
+    /// [`DataPlane::hold_tunnel`] for every tunnel, in one go: what was sealed before this
+    /// returns has left, and nothing else will be.
+    ///
+    /// # Errors
+    /// [`DataPlaneError::WorkerGone`].
+    pub fn hold_all(&self) -> Result<(), DataPlaneError> {
+        self.all(|_, done| Some(Command::Serve(None, Service::Hold, done)))
+    }
+
+    /// [`DataPlane::reflect_tunnel`] for every tunnel.
+    ///
+    /// # Errors
+    /// [`DataPlaneError::WorkerGone`].
+    pub fn reflect_all(&self) -> Result<(), DataPlaneError> {
+        self.all(|_, done| Some(Command::Serve(None, Service::Reflect, done)))
+    }
+
+    /// [`DataPlane::release_tunnel`] for every tunnel.
+    ///
+    /// # Errors
+    /// [`DataPlaneError::WorkerGone`].
+    pub fn release_all(&self) -> Result<(), DataPlaneError> {
+        self.all(|_, done| Some(Command::Serve(None, Service::Carry, done)))
     }
 
     /// Sends from and receives on a local address: UDP on the NAT-T port, and protocol 50. The

@@ -39,7 +39,8 @@ pub(super) enum Command {
     AddTunnel(Box<Tunnel>, Sender<()>),
     RemoveTunnel(ConnectionId, Sender<()>),
     /// What to do from now on with the packets of a tunnel's queue.
-    Serve(ConnectionId, Service, Sender<()>),
+    /// One tunnel, or all of them.
+    Serve(Option<ConnectionId>, Service, Sender<()>),
     AddListener(Box<Listener>, Sender<()>),
     RemoveListener(IpAddr, Sender<()>),
     Stop,
@@ -268,7 +269,10 @@ impl Worker {
                     done
                 }
                 Ok(Command::Serve(connection, service, done)) => {
-                    self.set_service(connection, service);
+                    match connection {
+                        Some(connection) => self.set_service(connection, service),
+                        None => self.set_service_of_all(service),
+                    }
                     done
                 }
                 Ok(Command::AddListener(listener, done)) => {
@@ -297,6 +301,13 @@ impl Worker {
         self.core.homes.insert(tunnel.connection, index);
         if let Some(place) = self.tunnels.get_mut(index) {
             *place = Some(tunnel);
+        }
+    }
+
+    fn set_service_of_all(&mut self, service: Service) {
+        let all: Vec<ConnectionId> = self.core.homes.keys().copied().collect();
+        for connection in all {
+            self.set_service(connection, service);
         }
     }
 

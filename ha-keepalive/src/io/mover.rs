@@ -93,7 +93,7 @@ pub enum MoverFailed {
 
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// What is kept of standard error, in bytes.
-const MAX_MESSAGE: u64 = 4096;
+const MAX_MESSAGE: usize = 4096;
 
 impl Mover {
     /// Runs the program to its end. Dropping the future kills it.
@@ -120,11 +120,10 @@ impl Mover {
             .map_err(MoverFailed::Start)?;
         let stderr = child.stderr.take();
         let ended = async {
-            let mut text = Vec::new();
-            if let Some(stderr) = stderr {
-                // A program that hides its reason has still failed or not.
-                let _ = stderr.take(MAX_MESSAGE).read_to_end(&mut text).await;
-            }
+            let text = match stderr {
+                Some(stderr) => tail_of(stderr).await,
+                None => Vec::new(),
+            };
             (child.wait().await, text)
         };
         let Ok((status, text)) = tokio::time::timeout(self.timeout, ended).await else {
@@ -140,6 +139,20 @@ impl Mover {
             message: text.lines().last().unwrap_or_default().to_owned(),
         })
     }
+}
+
+/// The end of what a program writes; all of it is read, so that it never writes into a closed
+/// pipe.
+async fn tail_of(mut stream: impl AsyncReadExt + Unpin) -> Vec<u8> {
+    let mut tail = Vec::new();
+    let mut chunk = [0; 1024];
+    // A program that hides its reason has still failed or not.
+    while let Ok(count @ 1..) = stream.read(&mut chunk).await {
+        tail.extend_from_slice(chunk.get(..count).unwrap_or_default());
+        let excess = tail.len().saturating_sub(MAX_MESSAGE);
+        tail.drain(..excess);
+    }
+    tail
 }
 
 #[cfg(test)]
@@ -184,6 +197,12 @@ mod tests {
             text.contains('3') && text.ends_with("no such route"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn a_program_may_write_as_much_as_it_likes() {
+        let failed = run("seq 1 20000 >&2; echo the end >&2; exit 1", 5000).unwrap_err();
+        assert!(failed.to_string().ends_with("the end"), "{failed}");
     }
 
     #[test]

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use ipsec_types::SendGate;
 
 use super::arp::{self, ETHERTYPE_ARP, ETHERTYPE_IPV6, Heard, Mac};
+use super::clock::boot_time;
 use super::packet_socket::PacketSocket;
 
 /// Longest frame of interest: a neighbour solicitation with options.
@@ -104,7 +105,7 @@ impl Responder {
     ///
     /// # Errors
     /// The socket is broken.
-    pub fn handle_readable(&mut self, now: Duration) -> io::Result<Vec<Heard>> {
+    pub fn handle_readable(&mut self) -> io::Result<Vec<Heard>> {
         let mut heard = Vec::new();
         let mut buffer = [0; MAX_FRAME];
         for _ in 0..BATCH {
@@ -114,12 +115,12 @@ impl Responder {
                 Err(error) => return Err(error),
             };
             let frame = buffer.get(..length).unwrap_or_default();
-            heard.extend(self.handle_frame(now, frame));
+            heard.extend(self.handle_frame(frame));
         }
         Ok(heard)
     }
 
-    fn handle_frame(&mut self, now: Duration, frame: &[u8]) -> Option<Heard> {
+    fn handle_frame(&mut self, frame: &[u8]) -> Option<Heard> {
         let heard = arp::parse(frame)?;
         match heard {
             Heard::Question {
@@ -127,7 +128,7 @@ impl Responder {
                 asker,
                 asker_mac,
             } if self.addresses.contains(&target) && asker_mac != self.socket.mac() => {
-                self.answer(now, target, asker, asker_mac);
+                self.answer(target, asker, asker_mac);
                 Some(heard)
             }
             Heard::Claim { address, mac }
@@ -140,8 +141,9 @@ impl Responder {
         }
     }
 
-    fn answer(&mut self, now: Duration, target: IpAddr, asker: IpAddr, asker_mac: Mac) {
-        if !self.gate.is_open(now) {
+    fn answer(&mut self, target: IpAddr, asker: IpAddr, asker_mac: Mac) {
+        // The clock of this very answer: the process may have been stopped within a batch.
+        if !self.gate.is_open(boot_time()) {
             self.counters.gate_closed += 1;
             return;
         }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use tokio::sync::Mutex;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 use vti::{LinkSettings, NetError, Netlink, Tun, TunConfig, TunError, TunQueue, ViaRoute};
 
 use crate::config::VirtualAddress;
@@ -58,6 +58,8 @@ struct Inner {
     links: HashMap<String, u32>,
     /// One change at a time.
     turn: Mutex<()>,
+    /// The routes to the partner.
+    forwarded: Mutex<Vec<ViaRoute>>,
 }
 
 impl Addresses {
@@ -102,6 +104,7 @@ impl Addresses {
             specs,
             links,
             turn: Mutex::new(()),
+            forwarded: Mutex::new(Vec::new()),
         })))
     }
 
@@ -124,7 +127,14 @@ impl Addresses {
                 added.map_err(|error| error.to_string())?;
             }
         }
-        self.open_ways(&ways).await
+        // One tunnel whose route is taken by somebody else must not keep the others down.
+        if let Err(error) = self.open_ways(&ways).await {
+            error!(
+                error,
+                "not every tunnel has its routes; remove what stands against them"
+            );
+        }
+        Ok(())
     }
 
     /// Only the ways into the VTIs, for a standby that has accepted the role and holds packets
@@ -135,15 +145,18 @@ impl Addresses {
     }
 
     async fn open_ways(&self, ways: &Ways) -> Result<(), String> {
+        let mut failed = Vec::new();
         for (device, address) in &ways.addresses {
-            let added = self.0.net.add_address(*device, *address).await;
-            added.map_err(|error| error.to_string())?;
+            if let Err(error) = self.0.net.add_address(*device, *address).await {
+                failed.push(error.to_string());
+            }
         }
         for route in &ways.routes {
-            let added = self.0.net.add_route(route).await;
-            added.map_err(|error| error.to_string())?;
+            if let Err(error) = self.0.net.add_route(route).await {
+                failed.push(error.to_string());
+            }
         }
-        Ok(())
+        outcome(&failed)
     }
 
     /// The ways into the VTIs are closed: what comes from the LAN goes to the partner.
@@ -187,23 +200,36 @@ impl Addresses {
     /// metrics, so on the active node these rest; when its process dies they come into force.
     pub(super) async fn forward_to_partner(&self, partner: IpAddr, prefixes: &[(IpNet, u32)]) {
         let of_family = |prefix: &&(IpNet, u32)| prefix.0.addr().is_ipv4() == partner.is_ipv4();
-        for (prefix, metric) in prefixes.iter().filter(of_family) {
-            let route = ViaRoute {
+        let wanted: Vec<ViaRoute> = prefixes
+            .iter()
+            .filter(of_family)
+            .map(|(prefix, metric)| ViaRoute {
                 prefix: *prefix,
                 gateway: Some(partner),
                 device: None,
                 source: None,
                 metric: metric.saturating_add(1),
-            };
-            match self.0.net.add_via(&route).await {
+            })
+            .collect();
+        let mut forwarded = self.0.forwarded.lock().await;
+        for gone in forwarded.iter().filter(|route| !wanted.contains(route)) {
+            if let Err(error) = self.0.net.remove_via(gone).await {
+                warn!(prefix = %gone.prefix, %error, "a route to the partner is left");
+            }
+        }
+        for route in &wanted {
+            let known = forwarded.contains(route);
+            match self.0.net.add_via(route).await {
+                Ok(()) if known => {}
                 Ok(()) => {
-                    info!(%prefix, via = %partner, "what reaches the standby goes to the active node")
+                    info!(prefix = %route.prefix, via = %partner, "what reaches the standby goes to the active node")
                 }
                 Err(error) => {
-                    warn!(%prefix, via = %partner, %error, "what reaches this node while it is standby cannot be sent to the active node");
+                    warn!(prefix = %route.prefix, via = %partner, %error, "what reaches this node while it is standby cannot be sent to the active node");
                 }
             }
         }
+        *forwarded = wanted;
     }
 }
 

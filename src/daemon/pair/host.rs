@@ -11,11 +11,9 @@ use ha_keepalive::node::{Order, PairNode};
 use ha_keepalive::replication::{Applied, Commit, Following, Kind, Limit};
 use ha_keepalive::takeover::{Step, StepId};
 use ikev1::Command;
-use ipsec_types::ConnectionId;
 use tracing::{debug, info, warn};
 
 use super::{News, QUIESCE_LIMIT, State, records};
-use crate::config::ResolvedConnection;
 use crate::daemon::gateway::Gateway;
 use crate::daemon::tunnels::Tunnels;
 
@@ -73,11 +71,9 @@ impl<'a> Host<'a> {
     /// now routes it to the partner, and originates nothing.
     fn forward_for_grace(&mut self) {
         self.gateway.silent = true;
-        self.gateway.sad.remove_all_outbound();
-        for connection in ids(self.gateway) {
-            if let Err(error) = self.gateway.data_plane.reflect_tunnel(connection) {
-                debug!(connection = connection.0, %error, "nothing to forward");
-            }
+        // The SAs stay: if the partner does not take the role after all, this node goes on.
+        if let Err(error) = self.gateway.data_plane.reflect_all() {
+            warn!(%error, "what waits in the tunnels is not forwarded");
         }
         let news = self.state.news.clone();
         let grace = self.state.config.grace;
@@ -88,24 +84,21 @@ impl<'a> Host<'a> {
         }));
     }
 
-    fn hold_tunnels(&self) -> Result<(), String> {
-        for connection in ids(self.gateway) {
-            let held = self.gateway.data_plane.hold_tunnel(connection);
-            held.map_err(|error| error.to_string())?;
-        }
-        Ok(())
+    fn hold_tunnels(&mut self) -> Result<(), String> {
+        self.gateway.holds.forget();
+        let held = self.gateway.data_plane.hold_all();
+        held.map_err(|error| error.to_string())
     }
 
     fn release_tunnels(&self) {
-        for connection in ids(self.gateway) {
-            if let Err(error) = self.gateway.data_plane.release_tunnel(connection) {
-                warn!(connection = connection.0, %error, "cannot release a tunnel");
-            }
+        if let Err(error) = self.gateway.data_plane.release_all() {
+            warn!(%error, "cannot release the tunnels");
         }
     }
 
     fn resume_timers(&mut self) {
         self.gateway.silent = false;
+        self.gateway.ike.quiesce(false);
         for inbound in core::mem::take(&mut self.state.doomed) {
             let command = Command::HardLimit { inbound };
             self.gateway
@@ -193,6 +186,8 @@ impl<'a> Host<'a> {
                 return self.later(id, probe);
             }
             Step::AddAddresses => {
+                // Whatever was to be given up after a switchover stays here.
+                self.state.end_grace();
                 let (addresses, ways) = (self.state.addresses.clone(), self.tunnels.ways());
                 return self.later(id, async move { addresses.take(ways).await });
             }
@@ -216,7 +211,6 @@ impl<'a> Host<'a> {
             Step::StopSealing => return Performed::Done(self.hold_tunnels()),
             Step::StartSealing => {
                 self.release_tunnels();
-                self.gateway.ike.quiesce(false);
             }
             Step::WriteLastRecords => {
                 let written = self.state.write_last(now, node, self.gateway);
@@ -361,7 +355,8 @@ impl State {
         let Some((id, until)) = self.quiescing else {
             return;
         };
-        let negotiating = gateway.ike.is_negotiating();
+        // What waits for a commit point must leave before the gate closes.
+        let negotiating = gateway.ike.is_negotiating() || !self.pending.is_empty();
         let outcome = if !negotiating {
             Ok(())
         } else if now >= until {
@@ -373,24 +368,26 @@ impl State {
         self.reporter.done(id, outcome);
     }
 
-    /// The old active node has forwarded long enough.
-    pub(super) fn end_grace(&mut self, gateway: &Gateway) {
-        let Some(grace) = self.grace.take() else {
-            return;
-        };
-        grace.abort();
-        for connection in ids(gateway) {
-            // A tunnel that is gone has nothing to forward.
-            let _ = gateway.data_plane.release_tunnel(connection);
+    /// This node does not leave after all, or has left already.
+    pub(super) fn end_grace(&mut self) {
+        if let Some(grace) = self.grace.take() {
+            grace.abort();
         }
     }
 
-    /// The grace has run out by itself: the address goes, and everything it was kept for.
-    pub(super) fn grace_over(&mut self, gateway: &mut Gateway) {
-        if self.grace.is_none() {
+    /// The grace has run out by itself: the address goes, and everything it was kept for. A node
+    /// that has a claim again keeps it.
+    pub(super) fn grace_over(&mut self, state: election::State, gateway: &mut Gateway) {
+        use election::State::{Active, Asking, HandingOver, TakingOver};
+        if self.grace.take().is_none() || matches!(state, Active | Asking | HandingOver) {
             return;
         }
         self.be_mute(gateway);
+        if state != TakingOver
+            && let Err(error) = gateway.data_plane.release_all()
+        {
+            warn!(%error, "cannot release the tunnels");
+        }
         let addresses = self.addresses.clone();
         tokio::task::spawn_local(async move {
             if let Err(error) = addresses.leave().await {
@@ -404,9 +401,4 @@ impl State {
 fn virtual_addresses(state: &State) -> Vec<IpAddr> {
     let specs = state.addresses.specs().iter();
     specs.map(|spec| spec.address.addr()).collect()
-}
-
-fn ids(gateway: &Gateway) -> Vec<ConnectionId> {
-    let connections = gateway.config.connections.iter();
-    connections.map(ResolvedConnection::id).collect()
 }

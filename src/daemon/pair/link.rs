@@ -191,7 +191,11 @@ impl LinkTask {
             match wake {
                 Wake::Order(None) => return,
                 Wake::Order(Some(order)) => self.obey(order),
-                Wake::Readable(index) => self.read(index),
+                Wake::Readable(index) => {
+                    self.read(index);
+                    // A flood on the link has the thread for one batch at a time.
+                    tokio::task::yield_now().await;
+                }
                 Wake::Timer => {}
             }
             self.handle_timeout();
@@ -236,7 +240,7 @@ impl LinkTask {
         let Some((responder, _)) = self.watched.get_mut(index) else {
             return;
         };
-        let heard = match responder.handle_readable(now) {
+        let heard = match responder.handle_readable() {
             Ok(heard) => heard,
             Err(error) => {
                 // A link that goes down reports that on the socket once.

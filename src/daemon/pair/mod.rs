@@ -26,9 +26,11 @@ mod stop;
 mod takeover;
 mod watch;
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -104,6 +106,8 @@ pub(super) enum News {
     PathCheck(bool),
     /// A third machine claims a virtual address.
     Conflict,
+    /// The partner's connections run and could not be written to disk.
+    NotStored,
     /// The grace after a planned switchover is over.
     GraceOver,
 }
@@ -161,6 +165,8 @@ pub(super) struct State {
     /// Sum of sequence numbers and edges at the last look.
     moved: u64,
     last_run: Option<Run>,
+    /// The path check may ask now.
+    may_ping: Rc<Cell<bool>>,
     /// What the path check says.
     path_ok: bool,
     /// What the node was told of the peers.
@@ -193,6 +199,7 @@ struct Parts {
     links: Links,
     reporter: StepReporter,
     news: mpsc::UnboundedSender<News>,
+    may_ping: Rc<Cell<bool>>,
 }
 
 impl State {
@@ -206,6 +213,7 @@ impl State {
             links: parts.links,
             reporter: parts.reporter,
             news: parts.news,
+            may_ping: parts.may_ping,
             sas: BTreeMap::new(),
             switches: 0,
             pending: VecDeque::new(),
@@ -258,7 +266,8 @@ impl Pair {
         );
         node.set_revision(now, Revision(gateway.config.revision.as_u64()));
         let driver = bind(node, config, rng)?;
-        watch::start(config, tunnels.net(), &sender)
+        let may_ping = Rc::new(Cell::new(false));
+        watch::start(config, tunnels.net(), &may_ping, &sender)
             .await
             .map_err(PairError::Watch)?;
         info!(
@@ -276,6 +285,7 @@ impl Pair {
             links,
             reporter: driver.reporter(),
             news: sender,
+            may_ping,
         });
         Ok(Self {
             driver,
@@ -286,15 +296,30 @@ impl Pair {
         })
     }
 
+    /// The kernel drops the routes of a link that goes down; it is back.
+    fn mend_routes(&self, gateway: &Gateway, tunnels: &Tunnels) {
+        let addresses = self.state.addresses.clone();
+        let ways = (self.not_active().is_none() && !gateway.silent).then(|| tunnels.ways());
+        let (partner, prefixes) = (self.partner_next_hop(), forwarded(gateway));
+        tokio::task::spawn_local(async move {
+            if let Some(ways) = ways
+                && let Err(error) = addresses.take(ways).await
+            {
+                warn!(error, "not everything that went with the link is back");
+            }
+            if let Some(partner) = partner {
+                addresses.forward_to_partner(partner, &prefixes).await;
+            }
+        });
+    }
+
     /// What reaches this node while it is standby goes to the partner, and the VTIs can give
     /// packets back to the kernel.
     pub(super) async fn route_to_partner(&self, gateway: &Gateway) {
-        let mut prefixes = Vec::new();
         for connection in &gateway.config.connections {
             watch::open_vti(&connection.vti.device);
-            let routes = connection.vti.routes.iter();
-            prefixes.extend(routes.map(|prefix| (*prefix, connection.vti.metric)));
         }
+        let prefixes = forwarded(gateway);
         if let Some(partner) = self.partner_next_hop() {
             let addresses = &self.state.addresses;
             addresses.forward_to_partner(partner, &prefixes).await;
@@ -320,8 +345,8 @@ impl Pair {
 
     /// The next thing to handle. Cancel-safe.
     pub(super) async fn wait(&mut self) -> PairInput {
+        // In no order: whoever floods one of them does not shut out the others.
         tokio::select! {
-            biased;
             input = self.driver.wait() => PairInput::Driver(input),
             Some(news) = self.news.recv() => PairInput::News(news),
             () = tokio::time::sleep_until(self.look_at) => PairInput::Look,
@@ -345,6 +370,7 @@ impl Pair {
             PairInput::News(News::Condition(condition, good)) => {
                 if good {
                     info!(?condition, "good again");
+                    self.mend_routes(gateway, tunnels);
                 } else {
                     warn!(?condition, "not fit to be active");
                 }
@@ -354,7 +380,11 @@ impl Pair {
             }
             PairInput::News(News::PathCheck(good)) => self.state.path_ok = good,
             PairInput::News(News::Conflict) => self.state.conflicts += 1,
-            PairInput::News(News::GraceOver) => self.state.grace_over(gateway),
+            PairInput::News(News::NotStored) => self.state.not_stored += 1,
+            PairInput::News(News::GraceOver) => {
+                let state = self.driver.node().election().state();
+                self.state.grace_over(state, gateway);
+            }
             PairInput::Look => {
                 self.state.look(now, self.driver.node_mut(), gateway);
                 self.state.judge_peers(now, self.driver.node_mut(), gateway);
@@ -417,6 +447,16 @@ fn bind(
 
 fn unspecified() -> std::net::SocketAddr {
     (std::net::Ipv4Addr::UNSPECIFIED, 0).into()
+}
+
+/// What a standby sends on to its partner, with the metric that the active node's VTI has.
+fn forwarded(gateway: &Gateway) -> Vec<(ipnet::IpNet, u32)> {
+    let mut prefixes = Vec::new();
+    for connection in &gateway.config.connections {
+        let routes = connection.vti.routes.iter();
+        prefixes.extend(routes.map(|prefix| (*prefix, connection.vti.metric)));
+    }
+    prefixes
 }
 
 fn node_config(config: &PairConfig) -> NodeConfig {

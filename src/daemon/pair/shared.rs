@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use ha_keepalive::Revision;
+use ha_keepalive::advert::Role;
 use ha_keepalive::io::clock::boot_time;
 use ha_keepalive::node::PairNode;
 use ha_keepalive::replication::{Key, Kind, Record, TooLarge};
@@ -45,8 +46,10 @@ impl Pair {
     /// # Errors
     /// Nobody is there, or it is too large.
     pub(in crate::daemon) fn propose(&mut self, shared: &SharedConfig) -> Result<(), String> {
-        if !self.driver.node().election().peer_is_heard(boot_time()) {
-            return Err("the active node is not heard".to_owned());
+        let node = self.driver.node();
+        let peer = node.election().peer();
+        if !node.is_connected() || peer.is_none_or(|peer| peer.role != Role::Active) {
+            return Err("no active node is connected".to_owned());
         }
         let record = record(shared)?;
         self.driver.node_mut().propose(record);
@@ -61,7 +64,10 @@ impl Pair {
     /// Tells the partner which revision runs here.
     pub(in crate::daemon) fn note_revision(&mut self, gateway: &Gateway) {
         let revision = Revision(gateway.config.revision.as_u64());
-        self.driver.node_mut().set_revision(boot_time(), revision);
+        let node = self.driver.node_mut();
+        node.set_revision(boot_time(), revision);
+        // What was refused for want of these connections may be taken now.
+        node.follow_anew(boot_time());
     }
 
     /// The partner's connections that wait to be applied.
@@ -81,9 +87,16 @@ impl Pair {
         }
     }
 
-    /// What runs could not be written to disk.
-    pub(in crate::daemon) const fn note_not_stored(&mut self) {
-        self.state.not_stored += 1;
+    /// For tasks that have something to tell.
+    pub(in crate::daemon) fn news(&self) -> tokio::sync::mpsc::UnboundedSender<super::News> {
+        self.state.news.clone()
+    }
+
+    /// What waits for the standby happens now: the sockets it needs are about to close.
+    pub(in crate::daemon) fn carry_out_pending(&mut self, gateway: &mut Gateway) {
+        for (_, batch) in self.state.pending.drain(..) {
+            gateway.carry_out(std::time::Instant::now(), &batch);
+        }
     }
 
     /// Ways into the VTIs, if this node has the addresses.
@@ -110,6 +123,8 @@ impl State {
         };
         match record(shared) {
             Ok(record) => {
+                // A standby that refused something gets another chance.
+                node.offer_anew(now);
                 if let Err(error) = node.put(now, record) {
                     debug!(%error, "connections are shared by the active node");
                 }

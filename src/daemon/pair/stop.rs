@@ -48,6 +48,11 @@ impl Pair {
         }
     }
 
+    /// True once stopping has begun.
+    pub(in crate::daemon) const fn is_stopping(&self) -> bool {
+        self.state.stopping.is_some()
+    }
+
     /// True when the daemon may end. Ask after every event once stopping has begun.
     pub(in crate::daemon) fn is_stopped(
         &mut self,

@@ -75,7 +75,7 @@ impl State {
     /// its replicated edge (invariant I3). Nothing is sent before the gate opens.
     pub(super) fn take_over(&mut self, now: Duration, node: &PairNode, gateway: &mut Gateway) {
         let memory = Memory::of(node, now);
-        self.end_grace(gateway);
+        self.end_grace();
         self.pending.clear();
         self.sas.clear();
         self.switches = 0;
@@ -107,9 +107,15 @@ impl State {
             } = sa.pair;
             let start = starts.get(name);
             let record = gateway.sad.export_outbound(connection, spi);
-            let continued = record
-                .zip(start)
-                .and_then(|(record, start)| self.continued(node.epoch(), *sa, start, record));
+            let continued = record.zip(start).and_then(|(record, start)| {
+                // Never back, whatever the ledger has heard of (invariant I2).
+                let first = start.first.max(record.state.next);
+                let start = Start {
+                    first,
+                    ..start.clone()
+                };
+                self.continued(node.epoch(), *sa, &start, record)
+            });
             match continued {
                 Some(continued) => outbound.push(continued),
                 None => self.doomed.push(inbound),
@@ -232,7 +238,7 @@ impl State {
 
     /// Neither SAs nor a negotiator: a standby.
     pub(super) fn be_mute(&mut self, gateway: &mut Gateway) {
-        self.end_grace(gateway);
+        self.end_grace();
         self.pending.clear();
         self.sas.clear();
         self.doomed.clear();

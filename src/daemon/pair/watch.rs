@@ -1,20 +1,22 @@
 //! Is this node fit to be active? Its links, the user's health script, and whether the peers
 //! could be reached from here.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use core::time::Duration;
 
-use ha_keepalive::election::Condition;
+use ha_keepalive::election::{self, Condition};
 use tokio::process::Command;
 use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
-use vti::{LinkEvent, Netlink, watch_links};
+use vti::{Link, LinkEvent, Netlink, watch_links};
 
 use ha_keepalive::node::PairNode;
 
@@ -33,7 +35,12 @@ type Sender = mpsc::UnboundedSender<News>;
 ///
 /// # Errors
 /// The kernel cannot be listened to.
-pub(super) async fn start(config: &PairConfig, net: Arc<Netlink>, news: &Sender) -> io::Result<()> {
+pub(super) async fn start(
+    config: &PairConfig,
+    net: Arc<Netlink>,
+    may_ping: &Rc<Cell<bool>>,
+    news: &Sender,
+) -> io::Result<()> {
     let mut sides: BTreeMap<String, Side> = BTreeMap::new();
     for address in &config.addresses {
         sides.insert(address.link.clone(), address.side);
@@ -43,17 +50,25 @@ pub(super) async fn start(config: &PairConfig, net: Arc<Netlink>, news: &Sender)
     let mut links = LinkStates {
         sides,
         running: BTreeMap::new(),
+        indices: BTreeMap::new(),
         news: news.clone(),
     };
     // After the watch has begun, so that no change in between is missed.
     for name in links.sides.keys().cloned().collect::<Vec<_>>() {
-        let running = matches!(net.link(&name).await, Ok(Some(link)) if link.running);
-        links.set(&name, running);
+        let found = net.link(&name).await.ok().flatten();
+        let index = found.as_ref().map(|link| link.index);
+        links
+            .indices
+            .extend(index.map(|index| (name.clone(), index)));
+        links.set(&name, found.is_some_and(|link| link.running));
     }
     tokio::task::spawn_local(async move {
         while let Some(event) = events.next().await {
             match event {
-                LinkEvent::Is(link) => links.set(&link.name, link.running),
+                LinkEvent::Is(link) => {
+                    let running = link.running && links.is_the_same(&link);
+                    links.set(&link.name, running);
+                }
                 LinkEvent::Gone(link) => links.set(&link.name, false),
             }
         }
@@ -63,7 +78,8 @@ pub(super) async fn start(config: &PairConfig, net: Arc<Netlink>, news: &Sender)
         tokio::task::spawn_local(watch_health(health, news.clone()));
     }
     if !config.path_check.is_empty() {
-        tokio::task::spawn_local(watch_paths(config.path_check.clone(), news.clone()));
+        let check = watch_paths(config.path_check.clone(), Rc::clone(may_ping), news.clone());
+        tokio::task::spawn_local(check);
     }
     Ok(())
 }
@@ -71,10 +87,25 @@ pub(super) async fn start(config: &PairConfig, net: Arc<Netlink>, news: &Sender)
 struct LinkStates {
     sides: BTreeMap<String, Side>,
     running: BTreeMap<String, bool>,
+    /// The links at the start: sockets and routes belong to these.
+    indices: BTreeMap<String, u32>,
     news: Sender,
 }
 
 impl LinkStates {
+    /// False for a link that was deleted and made anew under the same name.
+    fn is_the_same(&self, link: &Link) -> bool {
+        let known = self.indices.get(&link.name);
+        let same = known.is_none_or(|index| *index == link.index);
+        if !same {
+            warn!(
+                link = link.name,
+                "the link is another one than at the start: this node is not fit to be active until the daemon is started anew"
+            );
+        }
+        same
+    }
+
     fn set(&mut self, name: &str, running: bool) {
         let Some(side) = self.sides.get(name).copied() else {
             return;
@@ -150,9 +181,13 @@ async fn run_health(check: &HealthCheck) -> Result<(), String> {
 }
 
 /// From this node's own addresses: a standby never speaks for the virtual one.
-async fn watch_paths(targets: Vec<IpAddr>, news: Sender) {
+async fn watch_paths(targets: Vec<IpAddr>, may_ping: Rc<Cell<bool>>, news: Sender) {
     let mut failures = 0;
     loop {
+        if !may_ping.get() {
+            tokio::time::sleep(PATH_CHECK).await;
+            continue;
+        }
         let answered = ping::any_answers(&targets, PATH_CHECK).await;
         failures = if answered { 0 } else { failures + 1 };
         tell(&news, News::PathCheck(failures < PATH_FAILURES));
@@ -227,7 +262,13 @@ impl State {
             return;
         }
         let serves = node.election().is_serving(now);
-        let reachable = self.path_ok && !(serves && gateway.peers_dead);
+        // While the address is here without a lease, the kernel might ask from it (invariant I6).
+        let follows = node.election().state() == election::State::Standby;
+        self.may_ping
+            .set(serves || (follows && self.grace.is_none()));
+        // One peer among others is that peer's trouble.
+        let all_dead = gateway.peers_dead && !gateway.ike.has_ike_sas();
+        let reachable = self.path_ok && !(serves && all_dead);
         if self.peers_reachable == reachable {
             return;
         }
@@ -237,7 +278,7 @@ impl State {
         } else {
             warn!(
                 path_check = self.path_ok,
-                dead_peers = gateway.peers_dead,
+                all_peers_dead = all_dead,
                 "the peers cannot be reached from here"
             );
         }
