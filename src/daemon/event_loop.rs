@@ -22,6 +22,9 @@ use crate::control::{Call, Command as Request, Refusal, RefusalKind, Reply};
 /// How often the negotiator hears which peers are alive: finer than any DPD delay.
 const LIFE_INTERVAL: Duration = Duration::from_secs(1);
 
+/// So many more ISAKMP messages are taken in one turn of the loop.
+const DATAGRAMS_A_TURN: usize = 32;
+
 /// A running daemon.
 pub(super) struct Daemon {
     pub(super) gateway: Gateway,
@@ -97,7 +100,7 @@ impl Daemon {
             };
             let now = Instant::now();
             match wake {
-                Wake::Datagram(datagram) => self.gateway.handle_datagram(now, &datagram),
+                Wake::Datagram(datagram) => self.take_datagrams(now, &datagram),
                 Wake::Call(call) => self.answer(now, call).await,
                 Wake::Workers => {}
                 Wake::Timer(name) => {
@@ -116,6 +119,25 @@ impl Daemon {
                     return Ok(());
                 }
             }
+        }
+    }
+
+    /// One datagram, and a number of those that wait behind it: a turn of the loop costs more
+    /// than most of them.
+    fn take_datagrams(&mut self, now: Instant, first: &IkeDatagram) {
+        self.gateway.handle_datagram(now, first);
+        for more in 0..DATAGRAMS_A_TURN {
+            let [isakmp, nat_t] = &mut self.ike_inboxes;
+            let (one, other) = if more % 2 == 0 {
+                (nat_t, isakmp)
+            } else {
+                (isakmp, nat_t)
+            };
+            let Ok(datagram) = one.try_recv().or_else(|_nothing| other.try_recv()) else {
+                return;
+            };
+            self.gateway.settle(now);
+            self.gateway.handle_datagram(now, &datagram);
         }
     }
 
