@@ -94,13 +94,20 @@ pub(crate) enum Mismatch {
         expected: String,
     },
     /// A protected message that decrypts to nonsense.
-    #[error("{0} does not decrypt: most likely the pre-shared keys differ")]
+    #[error(
+        "{0} does not decrypt: most likely the pre-shared keys differ; compare psk_file with the peer's key"
+    )]
     Undecipherable(&'static str),
     /// The hash of the peer's identity is wrong.
-    #[error("{0} does not authenticate: most likely the pre-shared keys differ")]
+    #[error(
+        "{0} does not authenticate: most likely the pre-shared keys differ; compare psk_file with the peer's key"
+    )]
     Unauthenticated(&'static str),
     /// Selectors that no connection with this peer has.
-    #[error("peer proposes selectors {proposed}, configured: {configured}")]
+    #[error(
+        "peer proposes selectors {proposed}, this connection has {configured}; make the two the \
+         same, here by [[connection.selector]]"
+    )]
     Selectors {
         /// What it proposes, as we would write it.
         proposed: String,
@@ -108,8 +115,22 @@ pub(crate) enum Mismatch {
         configured: String,
     },
     /// UDP encapsulation is prescribed and the peer cannot do it.
-    #[error("encapsulation = \"udp\", but the peer does not announce NAT traversal")]
+    #[error(
+        "encapsulation = \"udp\", but the peer does not announce NAT traversal; enable it there, \
+         or set encapsulation = \"auto\""
+    )]
     NoNatTraversal,
+    /// The peer's exchange is not the configured one.
+    #[error(
+        "peer begins {theirs} mode, this connection has mode = \"{ours}\"; set the same mode at \
+         both ends"
+    )]
+    Mode {
+        /// What came.
+        theirs: &'static str,
+        /// What is configured.
+        ours: &'static str,
+    },
 }
 
 /// It failed here.
@@ -164,7 +185,7 @@ impl Mismatch {
             Self::Undecipherable(_) => DropReason::DecryptionFailed,
             Self::Unauthenticated(_) => DropReason::BadHash,
             Self::Selectors { .. } => DropReason::InvalidSelectors,
-            Self::NoNatTraversal => DropReason::UnsupportedExchange,
+            Self::NoNatTraversal | Self::Mode { .. } => DropReason::UnsupportedExchange,
         }
     }
 }

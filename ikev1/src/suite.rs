@@ -95,7 +95,8 @@ pub enum SuiteError {
     /// Not a Diffie-Hellman group.
     #[error(
         "unknown group \"{0}\"; known: modp2048, modp3072, modp4096, modp6144, modp8192, ecp256, \
-         ecp384, ecp521, curve25519, modp1024, modp1536"
+         ecp384, ecp521, curve25519, modp768, modp1024, modp1536, \
+         modp2048s256"
     )]
     UnknownGroup(String),
     /// Not an ESP suite, with or without a group.

@@ -184,7 +184,7 @@ fn phase1_refusals_name_the_attribute() {
     assert_eq!(with(1, short(14, 512)), encryption(7, Some(512)));
     assert_eq!(with(2, short(2, 3)), Phase1Refusal::Hash(3));
     assert_eq!(with(3, short(3, 3)), Phase1Refusal::Authentication(3));
-    assert_eq!(with(4, short(4, 24)), Phase1Refusal::Group(24));
+    assert_eq!(with(4, short(4, 22)), Phase1Refusal::Group(22));
     for missing in 0..5 {
         assert!(
             matches!(without(missing), Phase1Refusal::Missing(_)),
@@ -258,10 +258,10 @@ fn a_duration_of_zero_says_nothing() {
 
 #[test]
 fn an_offer_we_cannot_take_is_still_described() {
-    let attributes = [short(1, 1), short(2, 9), short(3, 65001), short(4, 24)];
+    let attributes = [short(1, 1), short(2, 9), short(3, 65001), short(4, 22)];
     assert_eq!(
         describe_phase1(&phase1(&attributes)),
-        "encryption1-hash9-group24, authentication 65001"
+        "encryption1-hash9-group22, authentication 65001"
     );
     let esp = |id: u8, attributes: &[Attribute]| {
         describe_phase2(&Transform::new(1, id, attributes.to_vec()).unwrap())
@@ -270,9 +270,9 @@ fn an_offer_we_cannot_take_is_still_described() {
     assert_eq!(
         esp(
             18,
-            &[short(6, 128), short(3, 24), short(4, 61443), short(11, 1)]
+            &[short(6, 128), short(3, 22), short(4, 61443), short(11, 1)]
         ),
-        "aes128gcm8-group24-esn, UDP tunnel (draft)"
+        "aes128gcm8-group22-esn, UDP tunnel (draft)"
     );
     assert_eq!(esp(77, &[short(4, 9)]), "esp77, mode 9");
 }
@@ -326,8 +326,8 @@ fn phase2_refusals_name_the_attribute() {
         Phase2Refusal::IntegrityBesideAead(5)
     );
     assert_eq!(
-        read(20, &with(&[bits.clone(), short(3, 24)])),
-        Phase2Refusal::Group(24)
+        read(20, &with(&[bits.clone(), short(3, 22)])),
+        Phase2Refusal::Group(22)
     );
     assert_eq!(
         read(20, &with(&[bits.clone(), short(11, 2)])),

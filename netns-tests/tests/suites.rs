@@ -28,8 +28,8 @@ const ESP: [(&str, &str); 15] = [
     ("aes128-sha1", "AES_CBC-128-HMAC_SHA1_96"),
 ];
 
-/// Groups 14 to 18, 19 to 21 and 31, and with consent 2 and 5.
-const GROUPS: [&str; 11] = [
+/// Groups 14 to 18, 19 to 21 and 31, and with consent 2, 5, 1 and 24.
+const GROUPS: [&str; 13] = [
     "modp2048",
     "modp3072",
     "modp4096",
@@ -41,6 +41,8 @@ const GROUPS: [&str; 11] = [
     "curve25519",
     "modp1024",
     "modp1536",
+    "modp768",
+    "modp2048s256",
 ];
 
 /// Phase-1 ciphers and hashes; the last two need consent.

@@ -28,6 +28,12 @@ const LIFE_INTERVAL: Duration = Duration::from_secs(1);
 /// any number.
 const PAIR_TURNS: u32 = 8;
 
+/// So many more ISAKMP messages are taken in one turn of the loop.
+const DATAGRAMS_A_TURN: usize = 32;
+
+/// A turn ends after this time: a few Diffie-Hellman computations, and far below any lease.
+const LONGEST_TURN: Duration = Duration::from_millis(5);
+
 /// A running daemon.
 pub(super) struct Daemon {
     pub(super) gateway: Gateway,
@@ -125,7 +131,7 @@ impl Daemon {
         let now = Instant::now();
         match wake {
             Wake::Nothing => {}
-            Wake::Datagram(datagram) => self.gateway.handle_datagram(now, &datagram),
+            Wake::Datagram(datagram) => self.take_datagrams(now, &datagram),
             Wake::Call(call) => self.answer(now, call).await,
             Wake::Workers => {}
             Wake::Pair(input) => {
@@ -175,6 +181,28 @@ impl Daemon {
             if idle && !pair.take_worked() {
                 return;
             }
+        }
+    }
+
+    /// One datagram, and a number of those that wait behind it: a turn of the loop costs more
+    /// than most of them.
+    fn take_datagrams(&mut self, now: Instant, first: &IkeDatagram) {
+        self.gateway.handle_datagram(now, first);
+        for more in 0..DATAGRAMS_A_TURN {
+            if now.elapsed() > LONGEST_TURN {
+                return;
+            }
+            let [isakmp, nat_t] = &mut self.ike_inboxes;
+            let (one, other) = if more % 2 == 0 {
+                (nat_t, isakmp)
+            } else {
+                (isakmp, nat_t)
+            };
+            let Ok(datagram) = one.try_recv().or_else(|_nothing| other.try_recv()) else {
+                return;
+            };
+            self.settle();
+            self.gateway.handle_datagram(now, &datagram);
         }
     }
 

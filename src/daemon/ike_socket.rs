@@ -22,6 +22,9 @@ use super::clock::boottime;
 /// length field.
 const MAX_DATAGRAM: usize = 16 * 1024;
 
+/// Bytes that wait in the kernel; a small datagram counts for about 1 KiB there.
+const RECEIVE_BUFFER: usize = 1 << 20;
+
 /// An ISAKMP message on its way to the negotiator, without non-ESP marker.
 #[derive(Debug)]
 pub(super) struct IkeDatagram {
@@ -137,6 +140,11 @@ fn bind(local: SocketAddr, mark: Option<u32>) -> io::Result<UdpSocket> {
     }
     if let Some(mark) = mark {
         socket.set_mark(mark)?;
+    }
+    // Hundreds of peers may call at the same moment; with the kernel's usual buffer the rest of
+    // them would wait for their first resend. Past the system's limit only with its consent.
+    if rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, RECEIVE_BUFFER).is_err() {
+        socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
     }
     socket.bind(&local.into())?;
     UdpSocket::from_std(socket.into())

@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 /// A Diffie-Hellman group (RFC 2409 §6, RFC 3526, RFC 5903; 31 as strongSwan numbers it).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum DhGroup {
+    /// Group 1: weak, only where the config opts in.
+    Modp768,
     /// Group 2: weak, only where the config opts in.
     Modp1024,
     /// Group 5: weak, only where the config opts in.
@@ -30,13 +32,17 @@ pub enum DhGroup {
     Ecp384,
     /// Group 21: NIST P-521.
     Ecp521,
+    /// Group 24, with a subgroup of 256 bits (RFC 5114 §2.3): weak, only where the config opts
+    /// in.
+    Modp2048S256,
     /// Group 31: X25519.
     Curve25519,
 }
 
 impl DhGroup {
     /// Every group, in the order of their numbers.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
+        Self::Modp768,
         Self::Modp1024,
         Self::Modp1536,
         Self::Modp2048,
@@ -47,6 +53,7 @@ impl DhGroup {
         Self::Ecp256,
         Self::Ecp384,
         Self::Ecp521,
+        Self::Modp2048S256,
         Self::Curve25519,
     ];
 
@@ -54,6 +61,7 @@ impl DhGroup {
     #[must_use]
     pub const fn number(self) -> u16 {
         match self {
+            Self::Modp768 => 1,
             Self::Modp1024 => 2,
             Self::Modp1536 => 5,
             Self::Modp2048 => 14,
@@ -64,6 +72,7 @@ impl DhGroup {
             Self::Ecp256 => 19,
             Self::Ecp384 => 20,
             Self::Ecp521 => 21,
+            Self::Modp2048S256 => 24,
             Self::Curve25519 => 31,
         }
     }
@@ -74,16 +83,21 @@ impl DhGroup {
         Self::ALL.into_iter().find(|group| group.number() == number)
     }
 
-    /// True when an attacker with means can break it.
+    /// True when an attacker with means can break it, or nobody knows where its prime comes
+    /// from (group 24; RFC 8247 §2.4).
     #[must_use]
     pub const fn is_weak(self) -> bool {
-        matches!(self, Self::Modp1024 | Self::Modp1536)
+        matches!(
+            self,
+            Self::Modp768 | Self::Modp1024 | Self::Modp1536 | Self::Modp2048S256
+        )
     }
 }
 
 impl fmt::Display for DhGroup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Modp768 => "modp768",
             Self::Modp1024 => "modp1024",
             Self::Modp1536 => "modp1536",
             Self::Modp2048 => "modp2048",
@@ -94,6 +108,7 @@ impl fmt::Display for DhGroup {
             Self::Ecp256 => "ecp256",
             Self::Ecp384 => "ecp384",
             Self::Ecp521 => "ecp521",
+            Self::Modp2048S256 => "modp2048s256",
             Self::Curve25519 => "curve25519",
         })
     }
@@ -231,7 +246,7 @@ pub struct Phase1Suite {
 
 impl Phase1Suite {
     /// True when a part of it is allowed only where the config opts in: 3DES, MD5,
-    /// MODP-1024 and MODP-1536.
+    /// MODP-768, -1024 and -1536, group 24.
     #[must_use]
     pub fn is_weak(self) -> bool {
         self.cipher == Phase1Cipher::TripleDesCbc
@@ -316,7 +331,9 @@ mod tests {
     #[test]
     fn weakness_of_any_part_counts() {
         let weak = |name: &str| name.parse::<Phase1Suite>().unwrap().is_weak();
+        assert!(weak("aes256-sha256-modp768"));
         assert!(weak("aes256-sha256-modp1024"));
+        assert!(weak("aes256-sha256-modp2048s256"));
         assert!(weak("aes256-sha256-modp1536"));
         assert!(weak("3des-sha1-modp2048"));
         assert!(weak("aes128-md5-modp2048"));

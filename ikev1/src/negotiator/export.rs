@@ -82,6 +82,7 @@ impl Negotiator {
             rekey_in: self.remaining(owner, TimerName::IkeSaRekey, now),
             retiring: sa.retiring,
             confirmed: sa.confirmed,
+            fruitful: sa.fruitful,
             last_received: sa.last_phase1.received.clone(),
             last_sent: sa.last_phase1.sent.clone(),
             quick_modes: self.export_quick_modes(sa, now),
@@ -253,7 +254,7 @@ impl Negotiator {
                 received: exported.last_received,
                 sent: exported.last_sent,
             },
-            fruitful: exported.confirmed,
+            fruitful: exported.fruitful,
             confirmed: exported.confirmed,
         };
         self.sas.insert(id, sa);

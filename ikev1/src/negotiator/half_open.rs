@@ -1,5 +1,6 @@
 //! Phase-1 exchanges in progress, in bounded numbers.
 
+use core::time::Duration;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Instant;
@@ -8,9 +9,17 @@ use super::timers::ExchangeKey;
 use crate::api::Role;
 use crate::phase1::InProgress;
 
-/// Exchanges that one address may have open with us as responder. A round trip of 100 ms
-/// survives a spoofed flood of 2,500 first messages a second from that address.
+/// Exchanges that one address may have open with us as responder.
 const PER_SOURCE: usize = 256;
+/// What is admitted lives at least this long, whatever comes behind it: a peer with a round
+/// trip of 100 ms gets its message 3 in during a spoofed flood from its own address. The rest
+/// of the flood is dropped before it costs anything; a peer resends until it is let in.
+const LIFE_IN_A_FLOOD: Duration = Duration::from_millis(100);
+/// Between two first messages that are admitted, once the burst is used up.
+const ADMISSION: Duration = Duration::from_nanos(100_000_000 / 256);
+/// Addresses whose first messages are counted. Only a connection for a peer at any address
+/// lets them be more than there are connections.
+const SOURCES: usize = 1024;
 /// Exchanges in total; each takes about 1 KiB before message 3.
 const TOTAL: usize = 4096;
 
@@ -33,6 +42,8 @@ pub(crate) struct HalfOpen {
     exchanges: BTreeMap<ExchangeKey, InProgress>,
     /// Unconfirmed responder exchanges, oldest first, per source.
     unconfirmed: BTreeMap<IpAddr, BTreeMap<(Instant, ExchangeKey), ()>>,
+    /// Until when each source has used up what it is granted.
+    spent: BTreeMap<IpAddr, Instant>,
 }
 
 impl HalfOpen {
@@ -64,6 +75,23 @@ impl HalfOpen {
                 .insert((in_progress.exchange.started, key), ());
         }
         self.exchanges.insert(key, in_progress);
+    }
+
+    /// Whether a first message from `source` is looked at now.
+    pub(crate) fn admits(&mut self, source: IpAddr, now: Instant) -> bool {
+        if self.spent.len() >= SOURCES && !self.spent.contains_key(&source) {
+            self.spent.retain(|_, until| *until > now);
+            if self.spent.len() >= SOURCES {
+                return false;
+            }
+        }
+        let until = self.spent.entry(source).or_insert(now);
+        let begins = (*until).max(now);
+        if begins + ADMISSION > now + LIFE_IN_A_FLOOD {
+            return false;
+        }
+        *until = begins + ADMISSION;
+        true
     }
 
     /// Makes room for a new responder exchange from `source`. The evicted one is gone from
@@ -107,5 +135,49 @@ impl HalfOpen {
                 self.unconfirmed.remove(&key.peer);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[expect(clippy::disallowed_methods, reason = "the origin of virtual time")]
+    fn origin() -> Instant {
+        Instant::now()
+    }
+
+    #[test]
+    fn a_source_gets_a_burst_and_then_its_rate() {
+        let mut table = HalfOpen::default();
+        let source = "192.0.2.1".parse().unwrap();
+        let mut now = origin();
+        let admitted = |table: &mut HalfOpen, now, tries: usize| {
+            (0..tries).filter(|_| table.admits(source, now)).count()
+        };
+        assert_eq!(admitted(&mut table, now, 1000), PER_SOURCE);
+        let mut count = 0;
+        for _millisecond in 0..1000 {
+            now += Duration::from_millis(1);
+            count += admitted(&mut table, now, 50);
+        }
+        assert!((2_500..=2_600).contains(&count), "{count} in a second");
+        now += LIFE_IN_A_FLOOD;
+        assert_eq!(admitted(&mut table, now, 1000), PER_SOURCE);
+    }
+
+    #[test]
+    fn sources_are_counted_in_bounded_number() {
+        let mut table = HalfOpen::default();
+        let now = origin();
+        let source = |n: u32| IpAddr::from(n.to_be_bytes());
+        for n in 0..10_000 {
+            table.admits(source(n), now);
+        }
+        assert_eq!(table.spent.len(), SOURCES);
+        assert!(table.admits(source(0), now), "a known one is not shut out");
+        let later = now + Duration::from_secs(1);
+        assert!(table.admits(source(20_000), later));
+        assert_eq!(table.spent.len(), 1);
     }
 }

@@ -126,13 +126,17 @@ impl Negotiator {
     pub(super) fn answer_phase1(&mut self, incoming: &Incoming, from: Path, raw: &[u8]) {
         let candidates = self.candidates(from, incoming.header().exchange);
         if candidates.is_empty() {
-            self.cx.drop_because(DropReason::UnknownPeer);
+            self.refuse_stranger(from);
             return;
         }
         let Incoming::Clear(message) = incoming else {
             self.cx.drop_because(DropReason::BadStructure);
             return;
         };
+        if !self.half_open.admits(from.remote.ip(), self.cx.now) {
+            self.cx.drop_because(DropReason::HalfOpenPerSource);
+            return;
+        }
         let evicted = self.half_open.make_room(from.remote.ip());
         match evicted {
             Evicted::Nobody => {}
@@ -157,6 +161,30 @@ impl Negotiator {
                 let text = refused.to_string();
                 self.report_failure(connection, from.remote, Phase::Phase1, text);
             }
+        }
+    }
+
+    /// No connection is for this first message: nothing is answered. A connection with that
+    /// address in the other mode is a mistake that its user should hear of.
+    fn refuse_stranger(&mut self, from: Path) {
+        let mut configs = self.tunnels.values().map(|tunnel| &tunnel.config);
+        let near = configs.find(|config| {
+            config.local == from.local.ip()
+                && config.remote == RemoteAddress::Address(from.remote.ip())
+        });
+        let Some((id, exchange)) = near.map(|config| (config.id, config.exchange)) else {
+            self.cx.drop_because(DropReason::UnknownPeer);
+            return;
+        };
+        let (theirs, ours) = match exchange {
+            Phase1Exchange::Main => ("aggressive", "main"),
+            Phase1Exchange::Aggressive => ("main", "aggressive"),
+        };
+        let refused = Refused::from(Mismatch::Mode { theirs, ours });
+        self.cx.drop_because(refused.reason());
+        if self.may_complain(Some(id)) {
+            let text = refused.to_string();
+            self.report_failure(Some(id), from.remote, Phase::Phase1, text);
         }
     }
 

@@ -398,6 +398,10 @@ fn no_answer(awaited: &'static str) -> String {
             "no answer ({awaited}): the peer does not accept our identity or pre-shared key, or \
              UDP port 4500 is blocked"
         ),
-        _ => format!("no answer ({awaited}): peer down, unreachable, or not configured for us"),
+        "main mode message 2" | "aggressive mode message 2" => format!(
+            "no answer ({awaited}): the peer is down or unreachable, UDP port 500 is blocked, or the \
+             peer is not configured for our address or this mode"
+        ),
+        _ => format!("no answer ({awaited}): the peer is down or unreachable"),
     }
 }

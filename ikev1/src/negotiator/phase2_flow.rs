@@ -189,7 +189,8 @@ impl Negotiator {
             | Mismatch::Identity { .. }
             | Mismatch::Undecipherable(_)
             | Mismatch::Unauthenticated(_)
-            | Mismatch::NoNatTraversal => return,
+            | Mismatch::NoNatTraversal
+            | Mismatch::Mode { .. } => return,
         };
         let Some(sa) = self.sas.get_mut(&id) else {
             return;

@@ -43,6 +43,7 @@ pub(super) fn explain(
     axes: &[Axis],
     theirs: &[String],
     ours: &[String],
+    all_weak: bool,
 ) -> String {
     let failed: Vec<&Axis> = axes.iter().filter(|axis| axis.fails()).collect();
     let cause = match failed.as_slice() {
@@ -62,11 +63,16 @@ pub(super) fn explain(
     };
     format!(
         "no {phase} proposal in common: {cause}; add one of the peer's to [connection.{}] \
-         proposals or change the peer (peer: {}; here: {})",
+         proposals{} or change the peer (peer: {}; here: {})",
         if phase == "phase-1" {
             "phase1"
         } else {
             "phase2"
+        },
+        if all_weak {
+            " with allow_weak = true, because all of them are weak,"
+        } else {
+            ""
         },
         listed(theirs),
         listed(ours)

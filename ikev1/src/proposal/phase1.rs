@@ -155,7 +155,8 @@ fn no_match(policy: &Phase1Policy, sa: &SecurityAssociation) -> String {
             listed(&ours)
         );
     }
-    explain("phase-1", &axes, &described, &ours)
+    let all_weak = theirs.iter().all(|suite| suite.is_weak());
+    explain("phase-1", &axes, &described, &ours, all_weak)
 }
 
 #[cfg(test)]

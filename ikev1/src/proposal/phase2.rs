@@ -277,7 +277,8 @@ fn no_match(
             listed(&ours)
         );
     }
-    explain("phase-2", &axes, &described, &ours)
+    let all_weak = alternatives(sa).all(|theirs| theirs.as_proposal().is_weak());
+    explain("phase-2", &axes, &described, &ours, all_weak)
 }
 
 fn encapsulation_words(encapsulation: Encapsulation) -> String {

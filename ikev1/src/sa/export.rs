@@ -54,6 +54,7 @@ pub(crate) struct ExportedIkeSa {
     pub(crate) rekey_in: Option<Duration>,
     pub(crate) retiring: bool,
     pub(crate) confirmed: bool,
+    pub(crate) fruitful: bool,
     pub(crate) last_received: Option<Fingerprint>,
     pub(crate) last_sent: Option<Vec<u8>>,
     /// The newest first.
@@ -265,6 +266,7 @@ mod tests {
             rekey_in: Some(LONG),
             retiring: true,
             confirmed: true,
+            fruitful: true,
             last_received: Some(vec![0xff; 32]),
             last_sent: Some(vec![0xff; 600]),
             quick_modes: vec![],

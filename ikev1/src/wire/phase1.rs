@@ -191,7 +191,7 @@ const fn cipher(algorithm: u16, key_bits: Option<u16>) -> Result<Phase1Cipher, P
 }
 
 /// A phase-1 transform in words, supported or not: `aes256-sha1-modp1024, 28800 s`. What a
-/// name is missing for appears as a number, for example `encryption1-md5-group24`.
+/// name is missing for appears as a number, for example `encryption1-md5-group22`.
 #[must_use]
 pub fn describe_phase1(transform: &Transform) -> String {
     let raw = match RawPhase1::collect(transform) {

@@ -283,3 +283,28 @@ fn exported_state_does_not_print_its_keys() {
     let key = pair.alice().negotiator.phase1_key(id).unwrap();
     assert!(!printed.contains(&format!("{:?}", key.expose())));
 }
+
+/// Somebody has tampered with NAT-D, so phase 1 is of no use to phase 2. The node that takes
+/// over does not take it for a good one, and gives it up as the first would have.
+#[test]
+fn an_ike_sa_without_any_success_is_doubted_after_it_too() {
+    let (alice, bob) = both();
+    let config = list(alice.clone());
+    let mut pair = Pair::new(alice, bob);
+    pair.network(|flight| {
+        if flight.number != 2 {
+            return super::pair::Fate::Deliver;
+        }
+        // Message 3: its last payload is a NAT-D, which no hash covers.
+        let mut payload = flight.payload.clone();
+        let last = payload.len() - 1;
+        payload[last] ^= 1;
+        super::pair::Fate::Replace(payload)
+    });
+    pair.run_for(SOON);
+    assert!(!pair.is_up());
+    assert_eq!(pair.alice().negotiator.load().ike_sas, 1);
+    pair.reliable();
+    take_over(&mut pair, Side::Alice, config, Duration::from_secs(1));
+    pair.run_until_up(Duration::from_mins(5));
+}

@@ -396,3 +396,44 @@ fn main_mode_keeps_initial_contact_in_message_5() {
     let informational = pair.sent.iter().filter(|flight| flight.payload[18] == 5);
     assert_eq!(informational.count(), 0);
 }
+
+/// Two quick modes in the same millisecond would leave each side to choose, and peers choose by
+/// rules of their own: whoever began phase 1 has a second's precedence.
+#[test]
+fn whoever_began_phase_1_begins_quick_mode_first() {
+    let (alice, bob) = both();
+    let mut pair = Pair::new(alice, bob);
+    // Message 3 has come: it is no forgery that Bob answers.
+    pair.run_for(Duration::from_millis(35));
+    let both_want_it = Command::Initiate {
+        connection: ConnectionId(0),
+        selectors: None,
+    };
+    pair.command(Side::Bob, both_want_it);
+    pair.run_until_up(SOON);
+    pair.run_for(Duration::from_secs(10));
+    let begun: BTreeSet<(&[u8], Side)> = pair
+        .sent
+        .iter()
+        .filter(|flight| flight.payload[18] == 32)
+        .map(|flight| (&flight.payload[20..24], flight.from))
+        .collect();
+    let ids: BTreeSet<&[u8]> = begun.iter().map(|(id, _)| *id).collect();
+    assert_eq!(ids.len(), 1, "one quick mode");
+    assert_eq!(pair.alice().data_plane.pairs.len(), 1);
+    assert_eq!(pair.messages(), 9);
+}
+
+#[test]
+fn a_peer_that_does_not_use_its_precedence_loses_it_after_a_second() {
+    let mut manual = starting();
+    let quick_modes = |manual: &Manual| {
+        let sent = manual.pair.sent.iter();
+        sent.filter(|flight| flight.from == Side::Bob && flight.payload[18] == 32)
+            .count()
+    };
+    manual.pair.run_for(Duration::from_millis(990));
+    assert_eq!(quick_modes(&manual), 0);
+    manual.pair.run_for(Duration::from_millis(20));
+    assert_eq!(quick_modes(&manual), 1);
+}

@@ -178,6 +178,60 @@ fn aggressive_mode_is_off_unless_configured() {
     pair.run_for(LONG);
     assert!(!pair.is_up());
     assert!(pair.sent.iter().all(|flight| flight.from == Side::Alice));
+    let said = pair.bob().failures().join("\n");
+    assert!(
+        said.contains("peer begins aggressive mode, this connection has mode = \"main\""),
+        "{said}"
+    );
+    let said = pair.alice().failures().join("\n");
+    assert!(
+        said.contains("not configured for our address or this mode"),
+        "{said}"
+    );
+    assert!(pair.bob().dropped(DropReason::UnsupportedExchange) > 0);
+}
+
+/// Every explanation says what to change, in one line.
+#[test]
+fn every_explanation_says_what_to_change() {
+    type Change = fn(&mut Connection, &mut Connection);
+    let cases: [(Change, &str); 7] = [
+        (
+            |alice, _| alice.psk = SecretBytes::from(&b"something else"[..]),
+            "compare psk_file",
+        ),
+        (
+            |alice, _| alice.phase1.proposals = vec!["aes128-sha256-modp1024".parse().unwrap()],
+            "add one of the peer's to [connection.phase1] proposals with allow_weak = true",
+        ),
+        (
+            |alice, _| alice.phase1.proposals = vec!["aes128-sha256-ecp256".parse().unwrap()],
+            "add one of the peer's to [connection.phase1] proposals or change the peer",
+        ),
+        (
+            |alice, _| alice.phase2.proposals = vec!["aes256gcm16".parse().unwrap()],
+            "add one of the peer's to [connection.phase2] proposals or change the peer",
+        ),
+        (
+            |alice, _| alice.local_id = "fqdn:a.example".parse().unwrap(),
+            "set remote_id = \"fqdn:a.example\"",
+        ),
+        (
+            |alice, _| alice.selectors = vec![selectors("10.1.0.0/16", "10.2.0.0/16")],
+            "here by [[connection.selector]]",
+        ),
+        (
+            |alice, _| alice.exchange = Phase1Exchange::Aggressive,
+            "set the same mode at both ends",
+        ),
+    ];
+    for (change, words) in cases {
+        let (mut alice, mut bob) = both();
+        change(&mut alice, &mut bob);
+        let (_, said, _) = explanations(alice, bob);
+        assert!(said.contains(words), "{said}");
+        assert!(!said.contains('\n') && said.len() < 400, "{said}");
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use ipsec_types::EspSuite;
 use crate::config::suggest::nearest;
 
 const CIPHERS: [&str; 4] = ["aes128", "aes192", "aes256", "3des"];
-const GROUPS: [&str; 11] = [
+const GROUPS: [&str; 13] = [
     "modp2048",
     "modp3072",
     "modp4096",
@@ -21,6 +21,8 @@ const GROUPS: [&str; 11] = [
     "curve25519",
     "modp1024",
     "modp1536",
+    "modp768",
+    "modp2048s256",
 ];
 const HASHES: [&str; 5] = ["sha1", "sha256", "sha384", "sha512", "md5"];
 
@@ -101,12 +103,17 @@ fn unknown(what: &str, part: &str, known: &[&str]) -> String {
 /// The weak algorithm in the name of a proposal, and why it is weak.
 pub(super) fn weakness(name: &str) -> (&'static str, &'static str) {
     const REACH: &str = "it is within reach of an attacker with means";
-    const TABLE: [(&str, &str, &str); 5] = [
+    const TABLE: [(&str, &str, &str); 6] = [
         ("3des", "3DES", "its small blocks leak (CVE-2016-2183)"),
         ("md5", "MD5", "it is broken"),
         ("modp768", "DH group 1", REACH),
         ("modp1024", "DH group 2", REACH),
         ("modp1536", "DH group 5", REACH),
+        (
+            "modp2048s256",
+            "DH group 24",
+            "nobody knows where its prime comes from (RFC 8247)",
+        ),
     ];
     TABLE
         .into_iter()
@@ -144,6 +151,8 @@ mod tests {
             "aes128-md5-modp2048",
             "aes128-sha1-modp1024",
             "aes128-sha1-modp1536",
+            "aes128-sha1-modp768",
+            "aes128-sha1-modp2048s256",
         ] {
             let suite: Phase1Suite = name.parse().unwrap();
             assert!(Proposal::is_weak(&suite));

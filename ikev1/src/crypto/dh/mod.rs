@@ -29,6 +29,10 @@ pub enum DhError {
     /// 0, 1, p-1 and everything from p on would give away the secret.
     #[error("the public value is not between 2 and p-2")]
     OutOfRange,
+    /// Not in the subgroup of the generator: the secret would show a part of the private value
+    /// (RFC 5114 §4, RFC 2785).
+    #[error("the public value is not in the subgroup")]
+    NotInSubgroup,
     /// The coordinates are not those of a point of the curve.
     #[error("the public value is not a point of the curve")]
     NotOnCurve,
@@ -74,6 +78,7 @@ impl DiffieHellman {
                 let (secret, public) = x25519::generate(rng);
                 (Private::Curve25519(secret), public)
             }
+            DhGroup::Modp768 => modp(&*modp::GROUP_1, rng),
             DhGroup::Modp1024 => modp(&*modp::GROUP_2, rng),
             DhGroup::Modp1536 => modp(&*modp::GROUP_5, rng),
             DhGroup::Modp2048 => modp(&*modp::GROUP_14, rng),
@@ -81,6 +86,7 @@ impl DiffieHellman {
             DhGroup::Modp4096 => modp(&*modp::GROUP_16, rng),
             DhGroup::Modp6144 => modp(&*modp::GROUP_17, rng),
             DhGroup::Modp8192 => modp(&*modp::GROUP_18, rng),
+            DhGroup::Modp2048S256 => modp(&*modp::GROUP_24, rng),
         };
         Self {
             group,
@@ -141,9 +147,10 @@ impl DhGroup {
     #[must_use]
     pub const fn public_len(self) -> usize {
         match self {
+            Self::Modp768 => 96,
             Self::Modp1024 => 128,
             Self::Modp1536 => 192,
-            Self::Modp2048 => 256,
+            Self::Modp2048 | Self::Modp2048S256 => 256,
             Self::Modp3072 => 384,
             Self::Modp4096 => 512,
             Self::Modp6144 => 768,
@@ -160,13 +167,15 @@ impl DhGroup {
     pub const fn secret_len(self) -> usize {
         match self {
             Self::Ecp256 | Self::Ecp384 | Self::Ecp521 => self.public_len() / 2,
-            Self::Modp1024
+            Self::Modp768
+            | Self::Modp1024
             | Self::Modp1536
             | Self::Modp2048
             | Self::Modp3072
             | Self::Modp4096
             | Self::Modp6144
             | Self::Modp8192
+            | Self::Modp2048S256
             | Self::Curve25519 => self.public_len(),
         }
     }

@@ -1,4 +1,5 @@
-//! The MODP groups of RFC 2409 §6.2 and RFC 3526, generator 2, in constant time.
+//! The MODP groups of RFC 2409 §6 and RFC 3526, generator 2, and of RFC 5114 §2.3, in
+//! constant time.
 
 use std::sync::LazyLock;
 
@@ -43,16 +44,20 @@ impl PrivateValue {
 pub(super) trait ModpGroup: Sync {
     /// Length of private values in bits.
     fn exponent_bits(&self) -> u32;
-    /// 2^exponent mod p.
+    /// generator^exponent mod p.
     fn public_value(&self, exponent: &U512) -> Vec<u8>;
     /// peer^exponent mod p.
     fn agree(&self, exponent: &U512, peer: &[u8]) -> Result<SecretBytes, DhError>;
 }
 
-/// A safe prime of `LIMBS` machine words, ready for Montgomery multiplication.
+/// A prime of `LIMBS` machine words, ready for Montgomery multiplication.
 pub(super) struct Modulus<const LIMBS: usize> {
     params: FixedMontyParams<LIMBS>,
+    generator: Uint<LIMBS>,
     exponent_bits: u32,
+    /// Order of the generator's subgroup, where the prime is not a safe one: a peer's value
+    /// has to be in there.
+    order: Option<U512>,
 }
 
 /// Declares the groups. The exponents are at least twice the strength that NIST SP 800-57
@@ -65,6 +70,7 @@ macro_rules! groups {
 }
 
 groups! {
+    GROUP_1 = 768, primes::MODP_768, 256;
     GROUP_2 = 1024, primes::MODP_1024, 256;
     GROUP_5 = 1536, primes::MODP_1536, 256;
     GROUP_14 = 2048, primes::MODP_2048, 256;
@@ -74,18 +80,28 @@ groups! {
     GROUP_18 = 8192, primes::MODP_8192, 512;
 }
 
+/// Private values of 255 bits are below the order of the subgroup, which has 256.
+pub(super) static GROUP_24: LazyLock<Modulus<{ 2048 / Limb::BITS as usize }>> =
+    LazyLock::new(|| Modulus {
+        generator: Uint::from_be_hex(primes::MODP_2048_S256_GENERATOR),
+        order: Some(U512::from_be_hex(primes::MODP_2048_S256_ORDER)),
+        ..Modulus::new(primes::MODP_2048_S256, 255)
+    });
+
 impl<const LIMBS: usize> Modulus<LIMBS> {
     fn new(prime: &str, exponent_bits: u32) -> Self {
         let prime = Odd::new(Uint::from_be_hex(prime)).expect("a large prime is odd");
         Self {
             params: FixedMontyParams::new_vartime(prime),
+            generator: Uint::from_u8(2),
             exponent_bits,
+            order: None,
         }
     }
 
-    fn power(&self, base: &Uint<LIMBS>, exponent: &U512) -> Uint<LIMBS> {
+    fn power(&self, base: &Uint<LIMBS>, exponent: &U512, bits: u32) -> Uint<LIMBS> {
         FixedMontyForm::new(base, &self.params)
-            .pow_bounded_exp(exponent, self.exponent_bits)
+            .pow_bounded_exp(exponent, bits)
             .retrieve()
     }
 }
@@ -96,7 +112,7 @@ impl<const LIMBS: usize> ModpGroup for Modulus<LIMBS> {
     }
 
     fn public_value(&self, exponent: &U512) -> Vec<u8> {
-        let public = self.power(&Uint::from_u8(2), exponent);
+        let public = self.power(&self.generator, exponent, self.exponent_bits);
         public.to_be_bytes().as_ref().to_vec()
     }
 
@@ -106,7 +122,12 @@ impl<const LIMBS: usize> ModpGroup for Modulus<LIMBS> {
         if peer <= Uint::ONE || peer >= p_minus_one {
             return Err(DhError::OutOfRange);
         }
-        let shared = Zeroizing::new(self.power(&peer, exponent));
+        if let Some(order) = &self.order
+            && self.power(&peer, order, order.bits_vartime()) != Uint::ONE
+        {
+            return Err(DhError::NotInSubgroup);
+        }
+        let shared = Zeroizing::new(self.power(&peer, exponent, self.exponent_bits));
         Ok(SecretBytes::from(shared.to_be_bytes().as_ref()))
     }
 }

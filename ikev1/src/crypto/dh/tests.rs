@@ -138,6 +138,11 @@ fn curves_known_answers() {
 fn modp_known_answers() {
     let cases = [
         (
+            DhGroup::Modp768,
+            "24da0ab0a4202b7e9210bb1d6908a8ec3aa64f25208eaed07934e48957384153",
+            "964e569cf217b3a7a904fdf58245a79dc043537e912fef6c29bf77ab4eb281b3",
+        ),
+        (
             DhGroup::Modp1024,
             "2963f96caa115e3d59da73ea769621662937a3484097bac8e8aa9c2384fd397d",
             "b75a5436c0b65db09fef41e066559ef3a4150469fd709f035251681566427bf9",
@@ -186,6 +191,37 @@ fn modp_known_answers() {
         let secret = dh.agree(&peer).unwrap();
         assert_eq!(sha256(secret.expose()), hex(shared), "{group}");
     }
+}
+
+/// The same for group 24, with y = g^12345: a y outside the subgroup is refused.
+#[test]
+fn group_24_known_answers_and_its_subgroup() {
+    let private = (0..64).map(|index| (index * 7 + 3) as u8).collect();
+    let dh = DiffieHellman::generate(DhGroup::Modp2048S256, &mut Scripted::new(private));
+    let sha256 = |bytes: &[u8]| HashAlgorithm::Sha256.digest(&[bytes]);
+    assert_eq!(
+        sha256(dh.public_value()),
+        hex("3a5d4f3bb6b1449bb03c481ad82aca0439a7a7c0f721dd5c33793f20750c6be0")
+    );
+    let peer = hex(
+        "5F01E85CEFF1B64BCC2BFB6470DEEE217655EAB3776DBD7161EC62F0831767FF43DD19EEC84D9A5B\
+         DCA699971C72B7AA44A207944886C259335DA33632611F0D099A8B3386B475E16E32228CCF8AFF72\
+         416C2B1E93A97170CD04A0948BB736F9B948EA793E152B6FEA889EB6378952A9B29BA823E66A9D99\
+         FAF9F7B1697B231D76236FE80E3D704F35F950E4789A46A38F0670AC5B9783D5AE50806BE7217BE3\
+         8D4E5EAF9A73AE00D1A7D596ACC397775EC16867786C86EDB6A8D49FA7CD3C360A68B11C1A1FC019\
+         5019A0D1EFA562324D65BB8938FE587BD19DFFEF015998A30FC2F912332C959EFA2A298E188842B4\
+         5741C9A08C52CF56C47619AFFDC5488A",
+    );
+    let secret = dh.agree(&peer).unwrap();
+    assert_eq!(
+        sha256(secret.expose()),
+        hex("dd009eff7b8e035f2cf1c029a4e03d8c443ad331b2a3e484d9859ac483fc08bb")
+    );
+    let mut outside = vec![0; 256];
+    outside[255] = 2;
+    assert_eq!(dh.agree(&outside), Err(DhError::NotInSubgroup));
+    outside[255] = 1;
+    assert_eq!(dh.agree(&outside), Err(DhError::OutOfRange));
 }
 
 #[test]
@@ -376,6 +412,7 @@ fn pi(bits: usize) -> Vec<u32> {
 #[test]
 fn modp_primes_follow_from_pi() {
     let cases = [
+        (768, 149_686, primes::MODP_768),
         (1024, 129_093, primes::MODP_1024),
         (1536, 741_804, primes::MODP_1536),
         (2048, 124_476, primes::MODP_2048),
