@@ -184,6 +184,11 @@ fn the_systemd_unit_gives_what_the_daemon_needs_and_no_more() {
         assert_eq!(one(hardening), "yes", "{hardening}");
     }
     assert_eq!(one("ProtectSystem"), "strict");
+    // The partner's connections are stored beside the main file, and the daemon sets
+    // arp_ignore on the links of the virtual addresses.
+    let folder = Path::new(config::DEFAULT_PATH).parent().unwrap();
+    assert_eq!(Path::new(one("ReadWritePaths")), folder);
+    assert!(!service.contains_key("ProtectKernelTunables"));
     // Session keys do not reach a disk by way of a core dump.
     assert_eq!(one("LimitCORE"), "0");
     // The control socket is where the configuration puts it by default.

@@ -8,7 +8,7 @@ use core::time::Duration;
 use std::fs;
 use std::path::PathBuf;
 
-use ha_keepalive::advert::{Advert, Heard, Role, Sealer, SyncReport};
+use ha_keepalive::advert::{ADVERT_LEN, Advert, Heard, Role, Sealer, SyncReport};
 use ha_keepalive::channel::{Channel, Rotation};
 use ha_keepalive::election::Word;
 use ha_keepalive::io::arp::{self, Mac};
@@ -19,6 +19,9 @@ use ha_keepalive::{
 use ipsec_types::SecretBytes;
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
+
+/// HMAC-SHA-256 at the end of an advert.
+const MAC_LEN: usize = 32;
 
 type Seeds = Vec<(String, Vec<u8>)>;
 
@@ -104,6 +107,7 @@ fn advert(role: Role, counter: u64, heard: u64) -> Advert {
         resigned: false,
         wants_answer: role == Role::Asking,
         fit: true,
+        serving: role == Role::Active,
         priority: Priority::DEFAULT,
         interval: AdvertInterval::new(Duration::from_millis(100)).unwrap(),
         session: SessionId::from_wire(0x5e55).unwrap(),
@@ -146,6 +150,35 @@ fn adverts_seeds() -> Seeds {
 }
 
 fn all_messages() -> Vec<(&'static str, Message)> {
+    let mut all = records();
+    all.extend(words());
+    all
+}
+
+fn words() -> [(&'static str, Message); 6] {
+    [
+        ("request", Word::Request),
+        ("offer", Word::Offer { token: 1 }),
+        ("accept", Word::Accept { token: 1 }),
+        ("release", Word::Release { token: 1 }),
+        ("decline", Word::Decline { token: 1 }),
+        ("call-off", Word::CallOff { token: 1 }),
+    ]
+    .map(|(name, word)| (name, Message::Word(word)))
+}
+
+fn hello() -> Hello {
+    Hello {
+        member: Member::B,
+        session: SessionId::from_wire(0x5e55).unwrap(),
+        floor: Epoch(18),
+        revision: Revision(0),
+        stream: Epoch::NONE,
+        position: 0,
+    }
+}
+
+fn records() -> Vec<(&'static str, Message)> {
     let key = Key::new(Kind::IkeSa, *b"cookies").unwrap();
     let record = Record::new(key.clone(), 1, SecretBytes::from(&b"keys"[..])).unwrap();
     let ceiling = Ceiling {
@@ -165,16 +198,8 @@ fn all_messages() -> Vec<(&'static str, Message)> {
             age: Duration::from_millis(3),
         },
     };
-    let hello = Hello {
-        member: Member::B,
-        session: SessionId::from_wire(0x5e55).unwrap(),
-        floor: Epoch(18),
-        revision: Revision(0),
-        stream: Epoch::NONE,
-        position: 0,
-    };
     vec![
-        ("hello", Message::Hello(hello)),
+        ("hello", Message::Hello(hello())),
         ("begin", Message::SnapshotBegin { stream: Epoch(2) }),
         ("put", put(1, record.clone())),
         ("ceiling", put(2, ceiling.record(b"sa").unwrap())),
@@ -211,12 +236,6 @@ fn all_messages() -> Vec<(&'static str, Message)> {
             },
         ),
         ("propose", Message::Propose(record)),
-        ("request", Message::Word(Word::Request)),
-        ("offer", Message::Word(Word::Offer { token: 1 })),
-        ("accept", Message::Word(Word::Accept { token: 1 })),
-        ("release", Message::Word(Word::Release { token: 1 })),
-        ("decline", Message::Word(Word::Decline { token: 1 })),
-        ("call-off", Message::Word(Word::CallOff { token: 1 })),
     ]
 }
 
@@ -285,7 +304,7 @@ impl Script {
 
     fn advert(self, role: Role, counter: u64, heard: u64) -> Self {
         let sealed = Sealer::new(&secret()).seal(&advert(role, counter, heard));
-        self.then(1, 3, &sealed[..118])
+        self.then(1, 3, sealed.get(..ADVERT_LEN - MAC_LEN).unwrap())
     }
 
     fn message(self, name: &str) -> Self {

@@ -10,8 +10,8 @@
 //!        |  ==============================================  |
 //!        '----------- virtual address ----- peer -----------'
 //! ```
-//! `VIPSEC_SIM_SCHEDULES=n` runs n schedules instead of 10,000; `VIPSEC_SIM_SEED=s` replays one
-//! and prints every event of it.
+//! `VIPSEC_SIM_SCHEDULES=n` runs n schedules instead of 10,000, `VIPSEC_SIM_FIRST=s` begins with
+//! seed s instead of 0, and `VIPSEC_SIM_SEED=s` replays one and prints every event of it.
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -68,17 +68,24 @@ fn run(seeds: impl Iterator<Item = u64>) -> Outcome {
 }
 
 /// All schedules, run once for all tests of this file.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "how long the whole run took is for the reader, not for the nodes"
+)]
 fn outcome() -> &'static Outcome {
     static OUTCOME: OnceLock<Outcome> = OnceLock::new();
     OUTCOME.get_or_init(|| {
         if let Some(seed) = number("VIPSEC_SIM_SEED") {
             return run(core::iter::once(seed));
         }
+        let first = number("VIPSEC_SIM_FIRST").unwrap_or(0);
         let schedules = number("VIPSEC_SIM_SCHEDULES").unwrap_or(10_000);
+        let begun = std::time::Instant::now();
         let mut parts = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..2)
                 .map(|part| {
-                    scope.spawn(move || run((0..schedules).filter(move |s| s / 2 % 2 == part)))
+                    let seeds = first..first.saturating_add(schedules);
+                    scope.spawn(move || run(seeds.filter(move |s| s / 2 % 2 == part)))
                 })
                 .collect();
             threads
@@ -94,6 +101,11 @@ fn outcome() -> &'static Outcome {
             all.served += part.served;
             all.ticks += part.ticks;
         }
+        println!(
+            "seeds {first} and up: {} schedules in {:.1?}",
+            all.schedules,
+            begun.elapsed()
+        );
         all
     })
 }

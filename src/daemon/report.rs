@@ -68,7 +68,11 @@ impl Gateway {
         sad: &SadStatus,
     ) -> ConnectionStatus {
         let failure = self.history.failure(connection.id()).cloned();
-        let state = state_of(negotiation, failure.is_some());
+        let state = if self.silent {
+            ConnectionState::Standby
+        } else {
+            state_of(negotiation, failure.is_some())
+        };
         let since = self.history.observe(connection.id(), state, now);
         ConnectionStatus {
             name: connection.name().to_owned(),

@@ -80,6 +80,8 @@ pub enum ConnectionState {
     Up,
     /// The last negotiation failed; it may be tried again.
     Failed,
+    /// This node is not the active one of its pair: the partner carries it.
+    Standby,
 }
 
 impl fmt::Display for ConnectionState {
@@ -89,6 +91,7 @@ impl fmt::Display for ConnectionState {
             Self::Connecting => "connecting",
             Self::Up => "up",
             Self::Failed => "failed",
+            Self::Standby => "standby",
         })
     }
 }

@@ -77,6 +77,7 @@ fn summary(connections: &[ConnectionStatus]) -> String {
         ConnectionState::Connecting,
         ConnectionState::Failed,
         ConnectionState::Down,
+        ConnectionState::Standby,
     ]
     .into_iter()
     .map(|state| {
@@ -101,7 +102,7 @@ fn render_connection(connection: &ConnectionStatus, palette: Palette, lines: &mu
         ConnectionState::Up => Tone::Good,
         ConnectionState::Connecting => Tone::Warn,
         ConnectionState::Failed => Tone::Bad,
-        ConnectionState::Down => Tone::Dim,
+        ConnectionState::Down | ConnectionState::Standby => Tone::Dim,
     };
     lines.push(format!(
         "{}  {} for {}",

@@ -32,7 +32,8 @@ pub const ADVERT_LEN: usize = BODY_LEN + MAC_LEN;
 const FLAG_WANTS_ANSWER: u8 = 1;
 const FLAG_FIT: u8 = 2;
 const FLAG_IN_SYNC: u8 = 4;
-const FLAGS: u8 = FLAG_WANTS_ANSWER | FLAG_FIT | FLAG_IN_SYNC;
+const FLAG_SERVING: u8 = 8;
+const FLAGS: u8 = FLAG_WANTS_ANSWER | FLAG_FIT | FLAG_IN_SYNC | FLAG_SERVING;
 /// RFC 9568 §5.2.4: "priority 0 has special meaning": the active node has left. The priority
 /// the node would have is of no interest any more.
 const PRIORITY_RESIGNED: u8 = 0;
@@ -102,6 +103,7 @@ fn encode(advert: &Advert) -> Writer {
         (advert.wants_answer, FLAG_WANTS_ANSWER),
         (advert.fit, FLAG_FIT),
         (advert.sync.in_sync, FLAG_IN_SYNC),
+        (advert.serving, FLAG_SERVING),
     ] {
         if set {
             flags |= flag;
@@ -161,6 +163,7 @@ fn decode(reader: &mut Reader<'_>) -> Result<Advert, Refusal> {
         resigned,
         wants_answer: flags & FLAG_WANTS_ANSWER != 0,
         fit: flags & FLAG_FIT != 0,
+        serving: flags & FLAG_SERVING != 0,
         priority,
         interval,
         session,

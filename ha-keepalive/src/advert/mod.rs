@@ -73,6 +73,8 @@ pub struct Advert {
     pub wants_answer: bool,
     /// Links, health and the peers' reachability allow the sender to be active.
     pub fit: bool,
+    /// The sender's gate is open: the address is there, and it answers and sends.
+    pub serving: bool,
     /// Preference among equals.
     pub priority: Priority,
     /// How often the sender sends.

@@ -25,6 +25,7 @@ fn advert(counter: u64) -> Advert {
         resigned: false,
         wants_answer: false,
         fit: true,
+        serving: false,
         priority: Priority::DEFAULT,
         interval: AdvertInterval::new(Duration::from_millis(50)).unwrap(),
         session: session(20),
@@ -231,7 +232,7 @@ fn the_lease_is_shorter_than_every_patience() {
 }
 
 fn any_advert() -> impl Strategy<Value = Advert> {
-    let who = (any::<bool>(), any::<bool>(), 0..4u8, any::<[bool; 4]>());
+    let who = (any::<bool>(), any::<bool>(), 0..4u8, any::<[bool; 5]>());
     let how = (
         1..=254u8,
         10_000..=10_000_000u64,
@@ -240,7 +241,7 @@ fn any_advert() -> impl Strategy<Value = Advert> {
     );
     let seen = (any::<[u64; 4]>(), any::<[u64; 3]>(), any::<[u32; 2]>());
     (who, how, seen).prop_map(|(who, how, seen)| {
-        let (second, path, role, [resigned, wants_answer, fit, in_sync]) = who;
+        let (second, path, role, [resigned, wants_answer, fit, serving, in_sync]) = who;
         let (priority, interval, session, [counter, epoch, floor, revision]) = how;
         let ([s1, c1, s2, c2], [stream, position, lag_bytes], [lag_records, lag_ms]) = seen;
         let heard = |session, counter| {
@@ -253,6 +254,7 @@ fn any_advert() -> impl Strategy<Value = Advert> {
             resigned,
             wants_answer,
             fit,
+            serving,
             priority: match resigned {
                 true => Priority::DEFAULT,
                 false => Priority::new(priority).unwrap(),

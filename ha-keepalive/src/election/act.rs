@@ -19,16 +19,26 @@ impl Election {
             self.lease.close();
         }
         if matches!(cell.act, Act::Claim | Act::ClaimHanded | Act::Reclaim) {
-            self.take_claim();
+            self.take_claim(from, event);
         }
         if from != cell.next {
-            self.note(now, from, event);
+            self.since = now;
             self.set_timers(now);
+        }
+        // A role taken anew is news, even where the state is the same.
+        if from != cell.next || cell.act == Act::Reclaim {
+            self.note(now, from, event);
         }
         self.act(now, cell.act, from, abilities);
     }
 
-    fn take_claim(&mut self) {
+    fn take_claim(&mut self, from: State, event: Event) {
+        let lapsed = self.lapsed_at.filter(|_| !from.may_speak());
+        self.lapsed_at = [lapsed, self.rival_since.take()]
+            .into_iter()
+            .flatten()
+            .min();
+        self.rivalled = matches!(event, Event::PeerSilent | Event::AskUnanswered);
         self.floor = self.floor.max(self.claim).successor();
         self.claim = self.floor;
         self.claims_alone += 1;
@@ -48,7 +58,6 @@ impl Election {
             silence: self.active_heard.map(|heard| now.saturating_sub(heard)),
             serving_after: None,
         };
-        self.since = now;
         self.history.note(transition.clone());
         self.outputs.push_back(Output::Moved(transition));
     }
@@ -80,8 +89,15 @@ impl Election {
                 self.begin(Change::Claim { hot });
             }
             Act::ClaimHanded => self.begin(Change::ClaimHanded),
-            Act::Reclaim if self.claims_alone < Epoch::GRANT => self.begin(Change::Reclaim),
-            Act::Reclaim => self.begin(Change::Claim { hot: false }),
+            Act::Reclaim => {
+                if from == State::HandingOver {
+                    self.say(Word::CallOff { token });
+                }
+                self.begin(match self.claims_alone < Epoch::GRANT {
+                    true => Change::Reclaim,
+                    false => Change::Claim { hot: false },
+                });
+            }
             Act::Resume => self.begin(Change::Resume),
             Act::Ask => {
                 self.begin(Change::Mute);

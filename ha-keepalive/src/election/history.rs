@@ -56,6 +56,7 @@ impl fmt::Display for Event {
             Self::PeerResigned => "the active partner resigned",
             Self::PeerSilent => "nothing was heard from an active partner for the whole patience",
             Self::PeerDead => "the active partner's process died",
+            Self::PeerServed => "the partner may have served while it was not heard",
             Self::LeaseLost => "this process was stopped for longer than its lease",
             Self::AskUnanswered => "nobody answered our question",
             Self::Unfit => "a tracked condition failed here and not at the partner",

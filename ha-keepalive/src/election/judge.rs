@@ -26,6 +26,7 @@ impl Election {
         let advert = &accepted.advert;
         let before = self.peer;
         self.learn(now, accepted);
+        self.suspect_rival(abilities);
         if let Some(event) = self.judge(now, accepted, before, answered) {
             self.fire(now, event, abilities);
         }
@@ -48,6 +49,7 @@ impl Election {
         self.peer = Some(Peer {
             role: advert.role,
             fit: advert.fit && !advert.resigned,
+            serving: advert.serving && !advert.resigned,
             priority: advert.priority,
             interval: advert.interval,
             session: advert.session,
@@ -77,6 +79,10 @@ impl Election {
         answered: Option<(u64, Duration)>,
     ) -> Option<Event> {
         let advert = &accepted.advert;
+        let serves = advert.role == Role::Active && !advert.resigned;
+        if self.rival_since.is_some() && self.state.may_speak() && !serves {
+            return Some(Event::PeerServed);
+        }
         if advert.resigned {
             return self.if_able(now, Event::PeerResigned);
         }
@@ -84,7 +90,7 @@ impl Election {
             Role::Active => Some(self.judge_active(advert)),
             Role::Asking if self.state != State::Asking => Some(Event::PeerAsks),
             Role::Asking if self.claim_of(advert) > self.own_claim() => Some(Event::PeerLeads),
-            Role::Asking => self.if_it_answers(now, Event::PeerFollows, answered),
+            Role::Asking => self.if_it_answers(now, self.follows(), answered),
             Role::Init | Role::Standby => self.judge_mute(now, accepted, before, answered),
         }
     }
@@ -110,7 +116,7 @@ impl Election {
             State::Asking if advert.epoch > self.claim => {
                 self.if_it_answers(now, Event::PeerResigned, answered)
             }
-            State::Asking => self.if_it_answers(now, Event::PeerFollows, answered),
+            State::Asking => self.if_it_answers(now, self.follows(), answered),
             // The run that led is over; this one has never led.
             State::Init | State::Standby | State::TakingOver if accepted.restarted && led => {
                 self.if_able(now, Event::PeerDead)
@@ -126,6 +132,25 @@ impl Election {
             | State::HandingOver
             | State::Released
             | State::Stopped => Some(Event::PeerFollows),
+        }
+    }
+
+    /// Notes that the partner may have served beside us; true when this node serves.
+    pub(super) fn suspect_rival(&mut self, abilities: Abilities) -> bool {
+        if self.state.holds_claim() {
+            self.rival_since = [self.rival_since, abilities.rival_since]
+                .into_iter()
+                .flatten()
+                .min();
+        }
+        self.rival_since.is_some() && self.state.may_speak()
+    }
+
+    /// The partner is mute and lets us go on: as before, or above what it may have sent.
+    const fn follows(&self) -> Event {
+        match self.rival_since {
+            Some(_) => Event::PeerServed,
+            None => Event::PeerFollows,
         }
     }
 

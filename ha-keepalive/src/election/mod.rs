@@ -84,6 +84,9 @@ pub struct Abilities {
     pub hot: bool,
     /// A planned switchover would lose nothing.
     pub handover: bool,
+    /// What was just learnt means that the partner may have served since then, above numbers
+    /// that this node goes on from.
+    pub rival_since: Option<Duration>,
 }
 
 /// What the partner's adverts say.
@@ -93,6 +96,8 @@ pub struct Peer {
     pub role: Role,
     /// It could be active.
     pub fit: bool,
+    /// Its gate is open: it answers for the address.
+    pub serving: bool,
     /// Its priority.
     #[serde(skip)]
     pub priority: Priority,
@@ -227,6 +232,10 @@ pub struct Election {
     floor: Epoch,
     claims_alone: u64,
     lapsed_at: Option<Duration>,
+    /// See [`Abilities::rival_since`]; until the next claim.
+    rival_since: Option<Duration>,
+    /// The last claim was made without a word of the partner: it may serve as well.
+    rivalled: bool,
     peer: Option<Peer>,
     peer_dead: bool,
     track: Track,
@@ -261,6 +270,8 @@ impl Election {
             floor: Epoch::NONE,
             claims_alone: 0,
             lapsed_at: None,
+            rival_since: None,
+            rivalled: false,
             peer: None,
             peer_dead: false,
             track: Track::new(config.hold_down),
@@ -295,7 +306,11 @@ impl Election {
         if self.is_due(Timer::Proof, now) {
             self.evidence.clear();
             self.peer_dead = true;
-            self.fire_if_fit(now, Event::PeerDead, abilities);
+            let event = match self.suspect_rival(abilities) {
+                true => Event::PeerServed,
+                false => Event::PeerDead,
+            };
+            self.fire_if_fit(now, event, abilities);
         }
         if self.is_due(Timer::Silence, now) {
             self.silence_is_over(now, abilities);
@@ -418,6 +433,8 @@ impl Election {
         if self.state.may_speak() {
             self.lease.open();
             self.history.serving(now);
+            // Whoever left the role to us waits for this.
+            self.advert(false);
         }
     }
 
@@ -499,11 +516,18 @@ impl Election {
         &self.history
     }
 
-    /// When this node could last have spoken: the end of the last lease, or of the state that
-    /// held it if that was earlier.
+    /// Since when somebody else may have served before the last [`Change::Reclaim`]: since the
+    /// end of our last lease, or since the partner may have taken over beside us.
     #[must_use]
     pub const fn lapsed_at(&self) -> Option<Duration> {
         self.lapsed_at
+    }
+
+    /// True when the last claim was made because nothing was heard of the partner: it may be
+    /// dead, and it may just as well be serving.
+    #[must_use]
+    pub const fn is_rivalled(&self) -> bool {
+        self.rivalled
     }
 
     /// The configuration.

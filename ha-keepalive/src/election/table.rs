@@ -50,6 +50,8 @@ pub enum Event {
     PeerSilent,
     /// The partner's process is proven dead, and we are fit.
     PeerDead,
+    /// The partner is mute, and may have served above our numbers while it was not heard.
+    PeerServed,
     /// Our lease ran out unrenewed.
     LeaseLost,
     /// Nobody answered our question for the whole patience.
@@ -176,7 +178,7 @@ impl State {
 
 impl Event {
     /// Every event, in the order of the table.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::PeerLeads,
         Self::PeerTrails,
         Self::PeerAsks,
@@ -185,6 +187,7 @@ impl Event {
         Self::PeerResigned,
         Self::PeerSilent,
         Self::PeerDead,
+        Self::PeerServed,
         Self::LeaseLost,
         Self::AskUnanswered,
         Self::Unfit,
@@ -213,6 +216,7 @@ const fn init(event: Event) -> Cell {
         Event::Accepted => to(State::Init, Act::CallOff),
         Event::PeerFollows
         | Event::PeerStarts
+        | Event::PeerServed
         | Event::LeaseLost
         | Event::AskUnanswered
         | Event::Unfit
@@ -234,6 +238,7 @@ const fn standby(event: Event) -> Cell {
         | Event::PeerTrails
         | Event::PeerFollows
         | Event::PeerStarts
+        | Event::PeerServed
         | Event::LeaseLost
         | Event::AskUnanswered
         | Event::Unfit
@@ -257,6 +262,7 @@ const fn taking_over(event: Event) -> Cell {
         | Event::PeerTrails
         | Event::PeerFollows
         | Event::PeerStarts
+        | Event::PeerServed
         | Event::LeaseLost
         | Event::AskUnanswered
         | Event::SwitchoverWanted
@@ -270,6 +276,8 @@ const fn active(event: Event) -> Cell {
     match event {
         Event::PeerLeads => to(State::Standby, Act::Yield),
         Event::PeerTrails | Event::PeerAsks | Event::PeerStarts => to(State::Active, Act::Answer),
+        // Go on, but above all that it may have sent, and announced again.
+        Event::PeerServed => to(State::Active, Act::Reclaim),
         Event::LeaseLost => to(State::Asking, Act::Ask),
         Event::Unfit => to(State::Standby, Act::Resign),
         Event::SwitchoverWanted => to(State::HandingOver, Act::Offer),
@@ -295,9 +303,11 @@ const fn asking(event: Event) -> Cell {
         Event::PeerAsks => to(State::Asking, Act::Answer),
         Event::PeerFollows => to(State::Active, Act::Resume),
         // Somebody else may have served since: go on, but far above.
-        Event::PeerStarts | Event::PeerResigned | Event::PeerDead | Event::AskUnanswered => {
-            to(State::Active, Act::Reclaim)
-        }
+        Event::PeerStarts
+        | Event::PeerResigned
+        | Event::PeerDead
+        | Event::PeerServed
+        | Event::AskUnanswered => to(State::Active, Act::Reclaim),
         Event::Unfit => to(State::Standby, Act::Resign),
         Event::SwitchoverWanted => to(State::Asking, Act::Refuse),
         Event::Offered | Event::OfferedUnready | Event::ReleasedToUs => {
@@ -318,6 +328,7 @@ const fn handing_over(event: Event) -> Cell {
         Event::PeerStarts | Event::PeerSilent | Event::PeerDead | Event::HandoverOff => {
             to(State::Active, Act::CallOff)
         }
+        Event::PeerServed => to(State::Active, Act::Reclaim),
         Event::LeaseLost => to(State::Asking, Act::Ask),
         Event::Accepted => to(State::HandingOver, Act::Drain),
         Event::Drained => to(State::Released, Act::Release),
@@ -337,12 +348,12 @@ const fn handing_over(event: Event) -> Cell {
 const fn released(event: Event) -> Cell {
     match event {
         Event::PeerLeads | Event::PeerTrails => to(State::Standby, Act::Follow),
-        // It took the role and was stopped: it holds the claim, our answer lets it go on.
-        Event::PeerAsks => to(State::Standby, Act::Answer),
+        // It took the role and was stopped: it holds the claim, and our advert lets it go on.
+        Event::PeerAsks => to(State::Standby, Act::Follow),
         // Its word comes on the sync connection, in order with our release; a mute advert may
         // be older than the release and proves nothing.
         Event::PeerFollows => to(State::Released, Act::Stay),
-        Event::PeerStarts | Event::PeerResigned | Event::PeerDead => {
+        Event::PeerStarts | Event::PeerResigned | Event::PeerDead | Event::PeerServed => {
             to(State::Active, Act::Reclaim)
         }
         // Declined, or unknown: ask. An answer from Standby means that a release still under

@@ -14,6 +14,7 @@ Init
     PeerResigned -> Active Claim
     PeerSilent -> Active Claim
     PeerDead -> Active Claim
+    PeerServed -> Init Stay
     LeaseLost -> Init Stay
     AskUnanswered -> Init Stay
     Unfit -> Init Stay
@@ -34,6 +35,7 @@ Standby
     PeerResigned -> Active Claim
     PeerSilent -> Active Claim
     PeerDead -> Active Claim
+    PeerServed -> Standby Stay
     LeaseLost -> Standby Stay
     AskUnanswered -> Standby Stay
     Unfit -> Standby Stay
@@ -54,6 +56,7 @@ TakingOver
     PeerResigned -> Active Claim
     PeerSilent -> Active Claim
     PeerDead -> Active Claim
+    PeerServed -> TakingOver Stay
     LeaseLost -> TakingOver Stay
     AskUnanswered -> TakingOver Stay
     Unfit -> Standby Decline
@@ -74,6 +77,7 @@ Active
     PeerResigned -> Active Stay
     PeerSilent -> Active Stay
     PeerDead -> Active Stay
+    PeerServed -> Active Reclaim
     LeaseLost -> Asking Ask
     AskUnanswered -> Active Stay
     Unfit -> Standby Resign
@@ -94,6 +98,7 @@ Asking
     PeerResigned -> Active Reclaim
     PeerSilent -> Asking Stay
     PeerDead -> Active Reclaim
+    PeerServed -> Active Reclaim
     LeaseLost -> Asking Stay
     AskUnanswered -> Active Reclaim
     Unfit -> Standby Resign
@@ -114,6 +119,7 @@ HandingOver
     PeerResigned -> HandingOver Stay
     PeerSilent -> Active CallOff
     PeerDead -> Active CallOff
+    PeerServed -> Active Reclaim
     LeaseLost -> Asking Ask
     AskUnanswered -> HandingOver Stay
     Unfit -> HandingOver Stay
@@ -128,12 +134,13 @@ HandingOver
 Released
     PeerLeads -> Standby Follow
     PeerTrails -> Standby Follow
-    PeerAsks -> Standby Answer
+    PeerAsks -> Standby Follow
     PeerFollows -> Released Stay
     PeerStarts -> Active Reclaim
     PeerResigned -> Active Reclaim
     PeerSilent -> Asking Ask
     PeerDead -> Active Reclaim
+    PeerServed -> Active Reclaim
     LeaseLost -> Released Stay
     AskUnanswered -> Released Stay
     Unfit -> Released Stay
@@ -154,6 +161,7 @@ Stopped
     PeerResigned -> Stopped Stay
     PeerSilent -> Stopped Stay
     PeerDead -> Stopped Stay
+    PeerServed -> Stopped Stay
     LeaseLost -> Stopped Stay
     AskUnanswered -> Stopped Stay
     Unfit -> Stopped Stay

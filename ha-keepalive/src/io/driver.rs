@@ -171,6 +171,7 @@ pub struct PairDriver {
     timer: Pin<Box<Sleep>>,
     /// Inputs and the deadline take turns, so that a flood of one does not starve the other.
     deadline_first: bool,
+    adverts_first: bool,
     counters: SyncCounters,
 }
 
@@ -206,6 +207,7 @@ impl PairDriver {
             reporter: StepReporter(sender),
             timer: Box::pin(sleep(Duration::ZERO)),
             deadline_first: false,
+            adverts_first: false,
             counters: SyncCounters::default(),
         })
     }
@@ -288,12 +290,34 @@ impl PairDriver {
         self.timer.as_mut().poll(context).map(|()| Input::Deadline)
     }
 
+    /// Adverts, which anybody on the link can forge in any number, and everything else take
+    /// turns too: each input is handled before the next one is looked for.
     fn poll_sockets(&mut self, context: &mut Context<'_>) -> Poll<Input> {
+        self.adverts_first = !self.adverts_first;
+        if self.adverts_first {
+            match self.poll_paths(context) {
+                Poll::Pending => self.poll_partner(context),
+                ready => ready,
+            }
+        } else {
+            match self.poll_partner(context) {
+                Poll::Pending => self.poll_paths(context),
+                ready => ready,
+            }
+        }
+    }
+
+    fn poll_paths(&mut self, context: &mut Context<'_>) -> Poll<Input> {
         for path in &mut self.paths {
             if let Poll::Ready(input) = path.poll(context) {
                 return Poll::Ready(input);
             }
         }
+        Poll::Pending
+    }
+
+    /// What comes on the sync connections, and what was begun here and is over.
+    fn poll_partner(&mut self, context: &mut Context<'_>) -> Poll<Input> {
         if let Poll::Ready(Some((id, outcome))) = self.reports.poll_recv(context) {
             return Poll::Ready(Input::StepDone(id, outcome));
         }
@@ -484,6 +508,7 @@ impl PairDriver {
             notice @ (Order::Following(_)
             | Order::Moved(_)
             | Order::Finished(_)
+            | Order::PartnerServes
             | Order::SwitchoverRefused(_)
             | Order::Proposed(_)
             | Order::PeerRefused { .. }) => host.notice(&mut self.node, now, notice),

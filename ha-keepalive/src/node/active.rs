@@ -3,8 +3,11 @@
 use core::time::Duration;
 
 use super::promise::Promise;
+use super::rival::Rival;
 use super::{Change, Order, PairNode};
-use crate::replication::{Ceiling, Edge, Following, Journal, Key, Kind, Record, Running, TooLarge};
+use crate::replication::{
+    Ceiling, Commit, Edge, Following, Journal, Key, Kind, Record, Running, TooLarge,
+};
 use crate::vocabulary::Epoch;
 
 /// Only the active node writes.
@@ -40,7 +43,9 @@ impl PairNode {
             Change::Claim { hot: false } => self.start_cold(now),
             Change::Reclaim => self.reclaim(now),
             Change::Demote | Change::Stop => self.step_down(now),
-            Change::Resume | Change::Mute | Change::Drain | Change::Release | Change::CallOff => {}
+            Change::Release => self.awaits_successor = true,
+            Change::Resume => self.awaits_successor = false,
+            Change::Mute | Change::Drain | Change::CallOff => {}
         }
         self.begin_run(now, change);
     }
@@ -70,6 +75,7 @@ impl PairNode {
         }
         self.journal = Some(journal);
         self.hot_until = None;
+        self.awaits_successor = false;
         // Until the new stream is in place nobody can follow it.
         self.following = Following::Alone;
     }
@@ -83,7 +89,11 @@ impl PairNode {
             let Some(left) = Ceiling::of(record) else {
                 continue;
             };
-            let used = if handed { left.used } else { left.ceiling };
+            let used = if handed {
+                left.used
+            } else {
+                left.ceiling.max(left.used)
+            };
             let sa = record.key.name();
             self.ledger.inherit(now, sa, Ceiling { used, ..left });
             self.starts.push(Start {
@@ -93,6 +103,7 @@ impl PairNode {
             });
         }
         self.new_journal(now, values);
+        self.rival_left_behind(now);
         if handed {
             // The partner may still take the role back, above the ceilings it knows: they are
             // kept until it has heard that they do not count any more.
@@ -101,6 +112,7 @@ impl PairNode {
                 since: now,
                 told: None,
             };
+            self.rival = Rival::Follower { from: now };
         } else {
             self.break_promise();
         }
@@ -119,6 +131,7 @@ impl PairNode {
         self.edges.clear();
         self.starts.clear();
         self.break_promise();
+        self.forget_rival();
         self.new_journal(now, kept);
     }
 
@@ -139,8 +152,17 @@ impl PairNode {
             self.ledger.jump(&start.sa, start.first.saturating_sub(1));
         }
         self.break_promise();
+        self.rival_left_behind(now);
         let values = match self.journal.take() {
-            Some(journal) => journal.into_values(now),
+            Some(mut journal) => {
+                // A claim that is taken again while serving: nobody will acknowledge these.
+                self.orders
+                    .extend(journal.give_commits_up().map(|position| {
+                        let commit = Commit::OutOfSync;
+                        Order::Committed { position, commit }
+                    }));
+                journal.into_values(now)
+            }
             None => Vec::new(),
         };
         self.new_journal(now, values);
@@ -151,9 +173,17 @@ impl PairNode {
         let Some(journal) = self.journal.take() else {
             return;
         };
-        let written = journal.into_values(now);
-        self.replica
-            .begin_anew(written.into_iter().map(|(record, _)| record));
+        let written = journal.into_values(now).into_iter();
+        // Where numbers ran free, what stands in the journal is long passed.
+        let written = written.map(|(record, _)| {
+            let standing = self.ledger.standing(record.key.name());
+            let standing = standing.filter(|_| record.key.kind() == Kind::SequenceCeiling);
+            let raised = standing.and_then(|standing| standing.record(record.key.name()).ok());
+            raised.unwrap_or(record)
+        });
+        self.replica.begin_anew(written);
+        self.forget_rival();
+        self.awaits_successor = true;
         self.ledger.clear();
         self.edges.clear();
         self.starts.clear();

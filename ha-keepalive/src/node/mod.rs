@@ -13,6 +13,7 @@
 
 mod active;
 mod promise;
+mod rival;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -27,7 +28,7 @@ use serde::Serialize;
 
 use crate::advert::{Advert, Inbox, Outbox, Refusal, Role, Sealer, SyncReport};
 use crate::election::{
-    Abilities, Change, Condition, Config, Election, Output, State, Timer, Transition,
+    Abilities, Change, Condition, Config, Election, Output, Peer, State, Timer, Transition,
 };
 use crate::replication::{
     Applied, Commit, Edges, Following, Hello, Journal, Key, Ledger, Limit, Limits, Message, Record,
@@ -38,6 +39,7 @@ use crate::takeover::{Run, Step, StepId};
 use crate::vocabulary::{Epoch, PathId, Revision, SessionId};
 pub use active::{NotActive, Start};
 use promise::Promise;
+use rival::Rival;
 pub use status::{PeerStatus, Status};
 
 /// Everything a node needs to know of itself.
@@ -131,6 +133,9 @@ pub enum Order {
         /// Why.
         reason: String,
     },
+    /// This node left the role, and the partner serves now: its gate is open and its addresses
+    /// are announced. Once for every time that the role is left.
+    PartnerServes,
     /// The sync connection is of no use: close it and dial again.
     Redial(Redial),
 }
@@ -185,6 +190,9 @@ pub struct PairNode {
     ledger: Ledger,
     edges: Edges,
     promise: Promise,
+    rival: Rival,
+    /// Since when this node serves with SAs that the partner has, or had.
+    continued: Option<Duration>,
     hot_until: Option<Duration>,
     starts: Vec<Start>,
     sync_up: bool,
@@ -197,6 +205,8 @@ pub struct PairNode {
     last_step: StepId,
     /// A claim whose gate has not been opened yet.
     unfinished: Option<Change>,
+    /// The role was left, and the partner has not said yet that it serves.
+    awaits_successor: bool,
     retry: Option<(Duration, Change)>,
     orders: VecDeque<Order>,
     following: Following,
@@ -233,6 +243,8 @@ impl PairNode {
             ledger: Ledger::new(horizon),
             edges: Edges::new(config.edge_interval),
             promise: Promise::Free,
+            rival: Rival::Impossible,
+            continued: None,
             hot_until: None,
             starts: Vec::new(),
             sync_up: false,
@@ -243,6 +255,7 @@ impl PairNode {
             outstanding: None,
             last_step: StepId(0),
             unfinished: None,
+            awaits_successor: false,
             retry: None,
             orders: VecDeque::new(),
             following: Following::Alone,
@@ -279,19 +292,37 @@ impl PairNode {
         };
         let heard = accepted.advert.has_heard(self.session);
         let answered = heard.and_then(|counter| Some((counter, self.outbox.sent_at(counter)?)));
+        let mut rival_since = None;
         if accepted.newest {
-            self.judge_replica(now, &accepted.advert);
+            let sent_at = answered.map(|(_, at)| at);
+            self.judge_replica(&accepted.advert, sent_at);
+            rival_since = self.rival_heard(now, &accepted);
             self.promise_heard(heard, accepted.restarted);
+            if let Some(sent_at) = sent_at {
+                self.rival_follows(&accepted, sent_at);
+            }
             let session = accepted.advert.session;
             if accepted.restarted && self.peer_session.is_some_and(|other| other != session) {
                 self.orders.push_back(Order::Redial(Redial::OldRun));
             }
         }
-        let abilities = self.abilities(now);
+        let abilities = Abilities {
+            rival_since,
+            ..self.abilities(now)
+        };
         self.election
             .handle_advert(now, &accepted, answered, abilities);
         self.settle(now);
+        self.look_for_successor();
         Ok(())
+    }
+
+    fn look_for_successor(&mut self) {
+        let serves = |peer: &Peer| peer.role == Role::Active && peer.serving;
+        if self.awaits_successor && self.election.peer().is_some_and(serves) {
+            self.awaits_successor = false;
+            self.orders.push_back(Order::PartnerServes);
+        }
     }
 
     /// Challenges a new session without waiting for the next interval, but not at any rate.
@@ -306,21 +337,21 @@ impl PairNode {
         }
     }
 
-    /// The partner says whether its ceilings may be counted on.
-    fn judge_replica(&mut self, now: Duration, advert: &Advert) {
+    /// The partner says whether its ceilings may be counted on. It said so after it had heard
+    /// the advert of ours that left at `sent_at`; when it said so is not known, for its advert
+    /// may have waited in our socket while this process was stopped.
+    fn judge_replica(&mut self, advert: &Advert, sent_at: Option<Duration>) {
         match advert.role {
             Role::Active | Role::Asking => {
                 let current =
                     advert.sync.in_sync && advert.sync.stream == self.replica.position().0;
-                self.hot_until = current.then(|| now + self.hot_lifetime());
+                let lifetime = promise::lifetime(self.slower_interval());
+                let until = sent_at.map(|at| at + lifetime);
+                self.hot_until = until.max(self.hot_until).filter(|_| current);
             }
             // On its way out of a planned switchover; the word comes on the sync channel.
             Role::Standby | Role::Init => {}
         }
-    }
-
-    fn hot_lifetime(&self) -> Duration {
-        self.election.patience() + self.slower_interval()
     }
 
     fn slower_interval(&self) -> Duration {
@@ -343,6 +374,7 @@ impl PairNode {
         Abilities {
             hot: self.is_hot(now),
             handover: self.blockers(now).next().is_none(),
+            rival_since: None,
         }
     }
 
@@ -498,8 +530,15 @@ impl PairNode {
 
     /// Runs every deadline that has passed.
     pub fn handle_timeout(&mut self, now: Duration) {
-        let abilities = self.abilities(now);
+        let abilities = Abilities {
+            rival_since: self.rival_if_dead(now),
+            ..self.abilities(now)
+        };
+        let was_dead = self.election.peer_is_dead();
         self.election.handle_timeout(now, abilities);
+        if self.election.peer_is_dead() && !was_dead {
+            self.rival = Rival::Impossible;
+        }
         if let Some((_, change)) = self.retry.take_if(|(at, _)| *at <= now)
             && self.election.state() == State::Active
         {
@@ -562,8 +601,12 @@ impl PairNode {
 
     /// Tells which configuration is in force.
     pub fn set_revision(&mut self, now: Duration, revision: Revision) {
-        self.revision = revision;
+        let changed = core::mem::replace(&mut self.revision, revision) != revision;
         self.settle(now);
+        if changed {
+            // Not at the next interval: the partner shows whether both run the same.
+            self.send_advert(now, false, false);
+        }
     }
 
     /// Tells whether a negotiation is in flight.
@@ -698,6 +741,11 @@ impl PairNode {
         };
         self.last_step = id;
         let change = run.change();
+        if step == Step::ActivateSas && self.election.is_serving(now) {
+            // They are in use from here on: to activate them once more under the same claim
+            // would repeat IVs (I1).
+            self.unfinished = None;
+        }
         if step.is_internal() {
             self.perform(now, step);
             self.finish_step(now, id, Ok(()));
@@ -739,6 +787,7 @@ impl PairNode {
                 resigned,
                 wants_answer,
                 fit: self.election.is_fit(now) && self.election.state() != State::Stopped,
+                serving: self.election.is_serving(now),
                 priority: config.priority,
                 interval: config.interval,
                 session: self.session,

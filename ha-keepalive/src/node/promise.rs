@@ -42,11 +42,14 @@ impl Promise {
     }
 }
 
-/// Slowest delivery of an advert that is reckoned with.
+/// What adverts may spend on their way there and back without a takeover turning cold.
 const NETWORK_DELAY: Duration = Duration::from_millis(100);
 
-/// How long the last advert that made the promise may be believed: the other node's patience is
-/// at most four intervals, it believes for one more, and one more for rounding.
+/// How long a promise is believed. Its maker counts from the moment when it stops making it; the
+/// other one counts from the sending of the last of its own adverts that the maker had heard,
+/// which was earlier, however long the promise was under way. So the other one is always the
+/// first to stop. A patience is at most four intervals, that own advert may have been sent an
+/// interval before, and one advert may have been lost.
 pub(super) fn lifetime(interval: Duration) -> Duration {
     interval * 6 + NETWORK_DELAY
 }
@@ -63,10 +66,10 @@ impl PairNode {
             Promise::Free if follows => {
                 self.promise = Promise::Binding;
                 self.ask_ceilings(now);
-                self.bound();
+                self.bound(now);
             }
             Promise::Free => {}
-            Promise::Binding if follows => self.bound(),
+            Promise::Binding if follows => self.bound(now),
             Promise::Binding => {
                 self.ledger.unbind();
                 self.promise = Promise::Free;
@@ -91,9 +94,10 @@ impl PairNode {
         }
     }
 
-    fn bound(&mut self) {
+    fn bound(&mut self, now: Duration) {
         if self.ledger.running() == Running::Bound {
             self.promise = Promise::InSync;
+            self.rival_promised(now);
         }
     }
 

@@ -25,7 +25,12 @@ struct Duo {
     steps: Vec<(usize, Change, Step)>,
     committed: Vec<Commit>,
     refused: Vec<Blocker>,
+    /// Who heard that its successor serves, and after how many steps of both.
+    succeeded: Vec<(usize, usize)>,
     recordings: Vec<(usize, PathId, Vec<u8>)>,
+    /// This step takes its time.
+    slow: Option<Step>,
+    performing: Vec<(usize, StepId)>,
 }
 
 fn supported(_: Kind) -> u16 {
@@ -46,7 +51,10 @@ impl Duo {
             steps: Vec::new(),
             committed: Vec::new(),
             refused: Vec::new(),
+            succeeded: Vec::new(),
             recordings: Vec::new(),
+            slow: None,
+            performing: Vec::new(),
         };
         duo.start(0, 1);
         duo.start(1, 2);
@@ -163,10 +171,14 @@ impl Duo {
             match order {
                 Order::Perform { id, step, change } => {
                     self.steps.push((index, change, step));
-                    node.step_done(now, id, Ok(()));
+                    match self.slow == Some(step) {
+                        true => self.performing.push((index, id)),
+                        false => node.step_done(now, id, Ok(())),
+                    }
                 }
                 Order::Moved(moved) => self.moves.push((index, moved.reason, moved.to)),
                 Order::Committed { commit, .. } => self.committed.push(commit),
+                Order::PartnerServes => self.succeeded.push((index, self.steps.len())),
                 Order::SwitchoverRefused(blockers) => self.refused.extend(blockers),
                 _ => {}
             }
@@ -180,6 +192,15 @@ impl Duo {
         while sync && let Some(message) = node.poll_message(now) {
             queue.push_back((1 - index, Carried::Message(message)));
         }
+    }
+
+    fn slow_steps_end(&mut self) {
+        self.slow = None;
+        let now = self.now;
+        for (index, id) in core::mem::take(&mut self.performing) {
+            self.node(index).step_done(now, id, Ok(()));
+        }
+        self.settle();
     }
 
     fn is_hot(&self, index: usize) -> bool {
@@ -378,6 +399,36 @@ fn a_planned_switchover_goes_through_all_its_steps_in_order() {
 }
 
 #[test]
+fn who_left_the_role_hears_once_that_its_successor_serves() {
+    let mut duo = Duo::in_sync();
+    duo.slow = Some(Step::AddAddresses);
+    let now = duo.now;
+    duo.node(0).switchover(now);
+    duo.settle();
+    duo.run(INTERVAL / 2);
+    assert_eq!(duo.states(), [Some(State::Standby), Some(State::Active)]);
+    assert_eq!(duo.succeeded, [], "its gate is still closed");
+    let (steps, now) = (duo.steps.len(), duo.now);
+    duo.slow_steps_end();
+    // Told at once, and after the announcement has been ordered: its neighbours know it.
+    assert_eq!(now, duo.now);
+    assert_eq!(duo.steps[steps], (1, Change::ClaimHanded, Step::Announce));
+    assert_eq!(duo.succeeded.len(), 1);
+    let (who, steps_before) = duo.succeeded[0];
+    assert!(who == 0 && steps_before > steps, "{:?}", duo.succeeded);
+    duo.run(INTERVAL * 10);
+    assert_eq!(duo.succeeded.len(), 1);
+    // Back again, by a link that fails: the other one is told.
+    let now = duo.now;
+    duo.node(1).handle_condition(now, Condition::WanLink, false);
+    duo.run(INTERVAL * 10);
+    let who: Vec<usize> = duo.succeeded.iter().map(|(who, _)| *who).collect();
+    assert_eq!(who, [0, 1]);
+    let status = duo.nodes[1].as_ref().unwrap().status(duo.now);
+    assert!(status.peer.unwrap().said.serving);
+}
+
+#[test]
 fn a_switchover_that_would_lose_packets_is_refused_with_reasons() {
     let mut duo = Duo::in_sync();
     duo.node(0).set_negotiating(true);
@@ -429,6 +480,148 @@ fn i2_a_standby_that_was_not_told_lately_takes_over_cold() {
         duo.steps
             .contains(&(1, Change::Claim { hot: false }, Step::NegotiateAll))
     );
+}
+
+/// Its SA is `sa`; the standby has acknowledged it.
+fn with_an_sa() -> Duo {
+    let mut duo = Duo::in_sync();
+    let now = duo.now;
+    let node = duo.node(0);
+    node.put(now, record("sa")).unwrap();
+    node.add_outbound(now, b"sa", 0, u64::from(u32::MAX))
+        .unwrap();
+    duo.settle();
+    duo
+}
+
+#[test]
+fn i2_who_stays_after_a_split_goes_on_above_all_that_the_other_sent() {
+    let mut duo = with_an_sa();
+    duo.cut = true;
+    duo.disconnect();
+    duo.run(INTERVAL * 10);
+    assert_eq!(duo.states(), [Some(State::Active); 2]);
+    // Without a standby its numbers run free, far beyond the ceiling that the other started at.
+    let now = duo.now;
+    duo.node(0).report_sequence(now, b"sa", 2_000_000).unwrap();
+    assert!(duo.node(1).starts()[0].first < 1_000_000);
+    duo.cut = false;
+    duo.run(INTERVAL);
+    assert_eq!(duo.states(), [Some(State::Standby), Some(State::Active)]);
+    assert!(duo.moves.contains(&(1, Event::PeerServed, State::Active)));
+    assert!(duo.node(1).starts()[0].first > 2_000_000);
+    duo.run(INTERVAL * 10);
+    let reclaimed = duo.moves.iter().filter(|(index, ..)| *index == 1).count();
+    assert_eq!(reclaimed, 2, "once, and not with every advert");
+}
+
+#[test]
+fn i2_a_standby_that_served_unheard_and_died_is_left_far_behind() {
+    let mut duo = with_an_sa();
+    duo.cut = true;
+    duo.disconnect();
+    duo.run(INTERVAL * 10);
+    let theirs = duo.node(1).starts()[0].first;
+    duo.kill(1);
+    duo.start(1, 3);
+    duo.cut = false;
+    duo.run(INTERVAL * 2);
+    assert_eq!(duo.states(), [Some(State::Active), Some(State::Standby)]);
+    assert!(duo.moves.contains(&(0, Event::PeerServed, State::Active)));
+    assert!(duo.node(0).starts()[0].first > theirs + 1_000_000);
+}
+
+#[test]
+fn i2_a_standby_that_served_and_was_stopped_is_left_far_behind() {
+    let mut duo = with_an_sa();
+    duo.cut = true;
+    duo.disconnect();
+    duo.run(INTERVAL * 10);
+    let theirs = duo.node(1).starts()[0].first;
+    duo.stopped[1] = true;
+    duo.run(INTERVAL * 4);
+    duo.cut = false;
+    duo.stopped[1] = false;
+    duo.run(INTERVAL);
+    assert_eq!(duo.states(), [Some(State::Active), Some(State::Standby)]);
+    assert!(duo.moves.contains(&(0, Event::PeerServed, State::Active)));
+    assert!(duo.node(0).starts()[0].first > theirs + 1_000_000);
+}
+
+#[test]
+fn i1_a_claim_taken_while_serving_activates_its_sas_once() {
+    let mut duo = with_an_sa();
+    duo.cut = true;
+    duo.disconnect();
+    duo.run(INTERVAL * 10);
+    duo.slow = Some(Step::AddAddresses);
+    duo.cut = false;
+    duo.run(INTERVAL);
+    assert!(duo.moves.contains(&(1, Event::PeerServed, State::Active)));
+    assert!(duo.gates[1].is_open(duo.now), "and goes on serving");
+    duo.stopped[1] = true;
+    duo.run(INTERVAL * 5 / 2);
+    duo.stopped[1] = false;
+    duo.run(INTERVAL);
+    duo.slow_steps_end();
+    duo.run(INTERVAL);
+    assert_eq!(duo.states()[1], Some(State::Active));
+    assert!(duo.gates[1].is_open(duo.now));
+    let again = (1, Change::Reclaim, Step::ActivateSas);
+    let activated = duo.steps.iter().filter(|step| **step == again).count();
+    assert_eq!(activated, 1);
+}
+
+#[test]
+fn i2_a_woken_node_does_not_resume_below_a_standby_that_served_and_died() {
+    let mut duo = with_an_sa();
+    duo.stopped[0] = true;
+    duo.run(INTERVAL * 5);
+    assert_eq!(duo.states()[1], Some(State::Active));
+    let theirs = duo.node(1).starts()[0].first;
+    duo.kill(1);
+    duo.start(1, 3);
+    duo.run(INTERVAL);
+    duo.stopped[0] = false;
+    duo.run(INTERVAL);
+    assert_eq!(duo.states(), [Some(State::Active), Some(State::Standby)]);
+    let back = duo
+        .moves
+        .iter()
+        .find(|(index, _, to)| (*index, *to) == (0, State::Active));
+    assert_eq!(back, Some(&(0, Event::PeerServed, State::Active)));
+    assert!(duo.node(0).starts()[0].first > theirs + 1_000_000);
+}
+
+#[test]
+fn i2_a_promise_that_waited_in_the_socket_of_a_stopped_standby_is_void() {
+    let mut duo = with_an_sa();
+    duo.stopped[1] = true;
+    duo.run(INTERVAL * 2);
+    let (_, path, promise) = duo.recordings.last().unwrap().clone();
+    duo.run(INTERVAL * 10);
+    duo.stopped[1] = false;
+    let now = duo.now;
+    duo.node(1).handle_datagram(now, path, &promise).unwrap();
+    assert!(!duo.is_hot(1));
+}
+
+#[test]
+fn a_released_node_that_answers_the_question_of_its_successor_follows_it() {
+    let mut duo = Duo::in_sync();
+    duo.cut = true;
+    let now = duo.now;
+    duo.node(0).switchover(now);
+    duo.settle();
+    assert_eq!(duo.states(), [Some(State::Released), Some(State::Active)]);
+    duo.stopped[1] = true;
+    duo.run(INTERVAL * 3);
+    duo.stopped[1] = false;
+    duo.cut = false;
+    duo.run(INTERVAL * 3);
+    assert_eq!(duo.states(), [Some(State::Standby), Some(State::Active)]);
+    assert!(duo.moves.contains(&(0, Event::PeerAsks, State::Standby)));
+    assert!(duo.is_hot(0));
 }
 
 #[test]

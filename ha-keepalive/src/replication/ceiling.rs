@@ -48,6 +48,16 @@ impl Ceiling {
         Record::new(key, Self::VERSION, SecretBytes::new(out.finish()))
     }
 
+    /// Neither field below that of `floor`: each of them is where one kind of takeover goes on.
+    #[must_use]
+    pub fn raised_to(self, floor: Self) -> Self {
+        Self {
+            ceiling: self.ceiling.max(floor.ceiling),
+            used: self.used.max(floor.used),
+            last: self.last,
+        }
+    }
+
     /// Reads a record of this kind.
     #[must_use]
     pub fn of(record: &Record) -> Option<Self> {
@@ -333,15 +343,21 @@ impl Ledger {
 
     /// Where every SA goes on after an absence in which a partner may have taken over, above
     /// whatever ceiling it knew, and sent for all that time.
+    ///
+    /// An SA asks to be replaced at 7/8 of its number space, and whoever holds it makes the new
+    /// one before it breaks the old one. So no partner has sent much above 7/8, however long it
+    /// was alone; and an SA that goes on at 15/16 is replaced at once and in peace.
     pub fn far_above(&self, absence: Duration) -> impl Iterator<Item = (&[u8], u64)> {
         let jump = packets(UTMOST_RATE, absence);
         self.sas.iter().map(move |(name, sa)| {
             let asked = sa.asked.map_or(0, |(ceiling, _)| ceiling);
             let highest = sa.used.max(sa.granted).max(asked);
-            (
-                name.as_slice(),
-                highest.saturating_add(jump).saturating_add(1),
-            )
+            let above = highest.saturating_add(jump).saturating_add(1);
+            let first = match highest < sa.last / 8 * 7 {
+                true => above.min(sa.last / 16 * 15),
+                false => above,
+            };
+            (name.as_slice(), first)
         })
     }
 
@@ -349,7 +365,11 @@ impl Ledger {
     #[must_use]
     pub fn standing(&self, name: &[u8]) -> Option<Ceiling> {
         self.sas.get(name).map(|sa| Ceiling {
-            ceiling: sa.asked.map_or(0, |(asked, _)| asked).max(sa.granted),
+            ceiling: sa
+                .asked
+                .map_or(0, |(asked, _)| asked)
+                .max(sa.granted)
+                .max(sa.used),
             used: sa.used,
             last: sa.last,
         })

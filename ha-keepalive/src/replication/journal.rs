@@ -428,6 +428,14 @@ impl Journal {
             .push_back((position, now + self.limits.commit_wait));
     }
 
+    /// Gives the commit points up that are not decided: their positions.
+    pub fn give_commits_up(&mut self) -> impl Iterator<Item = u64> {
+        let decided = core::mem::take(&mut self.outcomes);
+        let waiting = core::mem::take(&mut self.commits);
+        let decided = decided.into_iter().map(|(position, _)| position);
+        decided.chain(waiting.into_iter().map(|(position, _)| position))
+    }
+
     /// The next commit point that is decided: its position and how it ended.
     pub fn poll_commit(&mut self, now: Duration) -> Option<(u64, Commit)> {
         if self.outcomes.is_empty() {

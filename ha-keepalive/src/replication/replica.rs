@@ -194,22 +194,26 @@ impl Replica {
         let Some(old) = held.or_else(|| self.own.get(&record.key)) else {
             return record;
         };
-        let back = match record.key.kind() {
+        match record.key.kind() {
             Kind::SequenceCeiling => {
-                let back = Ceiling::of(old) > Ceiling::of(&record);
-                self.counters.ceilings_back += u64::from(back);
-                back
+                let raised = Ceiling::of(old)
+                    .zip(Ceiling::of(&record))
+                    .map(|(old, new)| (new.raised_to(old), new))
+                    .filter(|(raised, new)| raised != new)
+                    .and_then(|(raised, _)| raised.record(record.key.name()).ok());
+                self.counters.ceilings_back += u64::from(raised.is_some());
+                raised.unwrap_or(record)
             }
-            Kind::ReplayEdge => {
-                let back = Edge::right_of(old) > Edge::right_of(&record);
-                self.counters.edges_back += u64::from(back);
-                back
+            Kind::ReplayEdge if Edge::right_of(old) > Edge::right_of(&record) => {
+                self.counters.edges_back += 1;
+                old.clone()
             }
-            Kind::Config | Kind::Connection | Kind::IkeSa | Kind::EspSa | Kind::Clock => false,
-        };
-        match back {
-            true => old.clone(),
-            false => record,
+            Kind::ReplayEdge
+            | Kind::Config
+            | Kind::Connection
+            | Kind::IkeSa
+            | Kind::EspSa
+            | Kind::Clock => record,
         }
     }
 

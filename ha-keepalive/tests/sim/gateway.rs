@@ -132,6 +132,7 @@ impl Gateway {
             Order::Following(_)
             | Order::Moved(_)
             | Order::Finished(_)
+            | Order::PartnerServes
             | Order::SwitchoverRefused(_)
             | Order::Proposed(_)
             | Order::PeerRefused { .. } => {}

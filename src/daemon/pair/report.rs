@@ -116,7 +116,7 @@ impl Pair {
             reasons.push(format!("the standby said {ago} s ago: {reason}"));
         }
         TakeoverReadiness {
-            hot: reasons.is_empty(),
+            hot: node.status(now).in_sync || node.is_hot(now),
             reasons,
         }
     }
