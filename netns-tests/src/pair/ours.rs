@@ -299,10 +299,10 @@ fn part(status: &Status) -> Result<&PairStatus, LabError> {
 fn is_active(status: &Status) -> Result<bool, LabError> {
     let part = part(status)?;
     let up = status.connections.iter().all(|one| one.state == "up");
-    Ok(part.role == "active" && part.serving && part.in_sync && up)
+    Ok(part.role == "active" && part.serving && part.fit && part.in_sync && up)
 }
 
 fn is_standby(status: &Status) -> Result<bool, LabError> {
     let part = part(status)?;
-    Ok(part.role == "standby" && part.in_sync && part.takeover.hot)
+    Ok(part.role == "standby" && part.fit && part.in_sync && part.takeover.hot)
 }

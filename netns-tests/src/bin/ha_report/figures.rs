@@ -35,6 +35,8 @@ pub(crate) struct Figures {
     pub(crate) sender_pause_ms: f64,
     pub(crate) sent: u64,
     pub(crate) lost: u64,
+    /// Of them, from the pair's LAN to the peer's.
+    pub(crate) lost_out: u64,
     pub(crate) duplicates: u64,
     pub(crate) reordered: u64,
     pub(crate) ike: usize,
@@ -63,6 +65,7 @@ impl Figures {
             sender_pause_ms: ms(cost.sender_pause()),
             sent: cost.out.sent + cost.back.sent,
             lost: cost.lost(),
+            lost_out: cost.out.lost(),
             duplicates: cost.duplicates(),
             reordered: cost.reordered(),
             ike: cost.ike,
@@ -111,6 +114,7 @@ impl fmt::Display for Run {
         let Figures {
             gap_ms,
             lost,
+            lost_out,
             duplicates,
             ike,
             repeated_ivs,
@@ -122,7 +126,7 @@ impl fmt::Display for Run {
         } = figures.as_ref();
         write!(
             f,
-            "gap {gap_ms:7.1} ms, lost {lost:>4}, twice {duplicates}, IKE {ike}, IVs {repeated_ivs}, \
+            "gap {gap_ms:7.1} ms, lost {lost:>4} ({lost_out} out), twice {duplicates}, IKE {ike}, IVs {repeated_ivs}, \
              replay {replay_drops}, ARP {contested}, repair {lost_in_repair} \
              (sender paused {sender_pause_ms:.1} ms)"
         )?;

@@ -4,8 +4,9 @@
 //! a millisecond crosses the tunnel in each direction and both networks are captured. A run
 //! that did not work is a failed run, with its reason; none is tried again.
 //!
-//! `ha_report [--runs N] [--rows WORD] [--out DIRECTORY]`: N runs of every row, only rows whose
-//! name contains WORD, files into DIRECTORY (`docs/ha`).
+//! `ha_report [--runs N] [--rows WORD] [--out DIRECTORY] [--logs all|failed]`: N runs of every
+//! row, only rows whose name contains WORD, files into DIRECTORY (`docs/ha`). The logs of failed
+//! runs, or of all with every event told line by line, go to `target/ha-report`.
 
 mod figures;
 mod machine;
@@ -13,6 +14,7 @@ mod marks;
 mod ours;
 mod report;
 mod rows;
+mod story;
 mod table;
 mod theirs;
 
@@ -38,6 +40,7 @@ pub(crate) struct Options {
     runs: Option<usize>,
     rows: String,
     out: PathBuf,
+    all_logs: bool,
 }
 
 fn main() -> ExitCode {
@@ -62,7 +65,7 @@ fn run() -> Outcome {
         }
         let count = options.runs.map_or(row.runs, |runs| runs.min(row.runs));
         println!("{}: {} ({count} runs)", row.name, row.event);
-        let (runs, picture) = series(&row, count);
+        let (runs, picture) = series(&row, count, options.all_logs);
         report.add(&row, runs, picture)?;
         // After every row, so that a long night that is cut short has something to show.
         report.write()?;
@@ -72,14 +75,14 @@ fn run() -> Outcome {
 }
 
 /// All runs of a row, and the timeline of one of them.
-fn series(row: &Row, count: usize) -> (Vec<Run>, Option<String>) {
+fn series(row: &Row, count: usize, all_logs: bool) -> (Vec<Run>, Option<String>) {
     let mut runs: Vec<Run> = Vec::new();
     let mut picture = None;
     while runs.len() < count {
         let first = runs.len() + 1;
         let several = row.batch.min(count - runs.len());
         let batch = match row.subject {
-            Subject::Ours => ours::batch(row, first, several),
+            Subject::Ours => ours::batch(row, first, several, all_logs),
             Subject::Theirs => theirs::batch(row, first),
         };
         for run in &batch.runs {
@@ -97,6 +100,7 @@ impl Options {
             runs: None,
             rows: String::new(),
             out: PathBuf::from("docs/ha"),
+            all_logs: false,
         };
         let mut words = env::args().skip(1);
         while let Some(word) = words.next() {
@@ -107,6 +111,7 @@ impl Options {
                 "--runs" => options.runs = Some(value.parse()?),
                 "--rows" => options.rows = value,
                 "--out" => options.out = value.into(),
+                "--logs" => options.all_logs = value == "all",
                 _ => return Err(format!("unknown option {word}").into()),
             }
         }

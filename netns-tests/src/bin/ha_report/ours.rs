@@ -1,5 +1,6 @@
 //! Several runs of a row on one pair: after each event the pair is made whole again.
 
+use std::ops::Range;
 use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use netns_tests::{Lab, LabError, plot};
 use crate::figures::{Figures, Run, RunResult, ms};
 use crate::marks;
 use crate::rows::{Action, Row};
+use crate::story::story;
 
 /// An event that is not over by then has failed.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -43,17 +45,20 @@ struct Silence {
     since: Duration,
 }
 
-pub(crate) fn batch(row: &Row, first: usize, count: usize) -> Batch {
-    let mut runs = Vec::new();
-    let mut picture = None;
-    if let Err(error) = world(row, first, count, &mut runs, &mut picture) {
+pub(crate) fn batch(row: &Row, first: usize, count: usize, all_logs: bool) -> Batch {
+    let mut batch = Batch {
+        runs: Vec::new(),
+        picture: None,
+    };
+    if let Err(error) = world(row, first, count, all_logs, &mut batch) {
         // The events before the one that failed are told, if the captures could be read.
-        runs.push(Run::failed(first + runs.len(), &error));
+        let number = first + batch.runs.len();
+        batch.runs.push(Run::failed(number, &error));
     }
-    Batch { runs, picture }
+    batch
 }
 
-/// Where the logs of a failed run are kept: beside the build, not among the documents.
+/// Where logs are kept: beside the build, not among the documents.
 pub(crate) fn place_for_logs(row: &Row, number: usize) -> PathBuf {
     PathBuf::from("target/ha-report").join(format!("{}-{number}", row.name))
 }
@@ -62,31 +67,24 @@ fn world(
     row: &Row,
     first: usize,
     count: usize,
-    runs: &mut Vec<Run>,
-    picture: &mut Option<String>,
+    all_logs: bool,
+    batch: &mut Batch,
 ) -> Result<(), LabError> {
     let lab = Lab::new()?;
-    let result = events(row, &lab, first, count, runs, picture);
-    if result.is_err() {
-        lab.keep_logs(&place_for_logs(row, first + runs.len()))?;
+    let result = events(row, &lab, first..first + count, batch);
+    if result.is_err() || all_logs {
+        lab.keep_logs(&place_for_logs(row, first))?;
     }
     lab.discard()?;
     result
 }
 
-fn events(
-    row: &Row,
-    lab: &Lab,
-    first: usize,
-    count: usize,
-    runs: &mut Vec<Run>,
-    picture: &mut Option<String>,
-) -> Result<(), LabError> {
+fn events(row: &Row, lab: &Lab, numbers: Range<usize>, batch: &mut Batch) -> Result<(), LabError> {
     let mut pair = Ours::start(lab, &Settings::default().advert(row.advert))?;
     let watch = Watch::start(&pair.net, PATIENCE)?;
     let mut done = Vec::new();
     let mut failure = None;
-    for number in first..first + count {
+    for number in numbers {
         match one(row, number, &mut pair, &watch) {
             Ok(one) => done.push(one),
             Err(error) => {
@@ -96,15 +94,20 @@ fn events(
         }
     }
     let evidence = watch.finish()?;
+    let [a, b] = &pair.net.nodes;
     for one in &done {
-        runs.push(Run {
+        batch.runs.push(Run {
             number: one.number,
             result: RunResult::Figures(Box::new(figures(row, one, &pair, &evidence))),
         });
+        let story = story(&one.event, &evidence, [a, b]);
+        pair.net
+            .lan_host
+            .write(&format!("event-{}.log", one.number), &story)?;
     }
     if let Some(median) = median(&done, &evidence) {
-        let [a, b] = &pair.net.nodes;
-        *picture = Some(plot::timeline(&row.event, &median.event, &evidence, [a, b]));
+        let picture = plot::timeline(&row.event, &median.event, &evidence, [a, b]);
+        batch.picture = Some(picture);
     }
     failure.map_or(Ok(()), Err)
 }

@@ -86,19 +86,34 @@ pub struct PairStatus {
     pub serving: bool,
     /// Number of the activation in force.
     #[serde(default)]
-    pub epoch: serde_json::Value,
+    pub epoch: u64,
+    /// Conditions that are bad here.
+    #[serde(default)]
+    pub failed: Vec<String>,
+    /// The node may be active.
+    #[serde(default)]
+    pub fit: bool,
     /// The standby knows everything.
     #[serde(default)]
     pub in_sync: bool,
     /// Whether the next takeover is a hot one.
     #[serde(default)]
     pub takeover: Takeover,
-    /// Why it is in this role.
+    /// Why it is in this state, in one sentence.
     #[serde(default)]
-    pub why: serde_json::Value,
-    /// The last ones, in whatever form.
+    pub why: String,
+    /// The last changes of state.
     #[serde(default)]
-    pub transitions: Vec<serde_json::Value>,
+    pub transitions: Vec<Transition>,
+}
+
+/// A change of state.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Transition {
+    /// The state before.
+    pub from: String,
+    /// The state after.
+    pub to: String,
 }
 
 /// What a takeover would be like now.
