@@ -13,6 +13,7 @@ use netns_tests::{LabError, Need, TwoSites};
 use serde::{Deserialize, Serialize};
 
 pub(super) use ours::DEVICE;
+pub(in crate::bench) use ours::{ask, start_daemon_with};
 
 /// A way between the gateways.
 #[derive(
@@ -159,9 +160,9 @@ impl fmt::Display for Contender {
 }
 
 /// Both gateways at work; dropping it ends them.
-pub(super) struct Running {
+pub(in crate::bench) struct Running {
     /// The processes whose time counts.
-    pub(super) pids: Vec<u32>,
+    pub(in crate::bench) pids: Vec<u32>,
     _alive: Vec<Box<dyn std::any::Any>>,
 }
 
