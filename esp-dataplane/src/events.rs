@@ -5,6 +5,7 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
+use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -180,23 +181,35 @@ impl RateLimit {
     }
 }
 
+/// Rate limits of one kind of event, one for each connection: a busy tunnel without an SA does
+/// not silence the others. There are as many as connections in the configuration.
+#[derive(Debug, Default)]
+struct PerConnection(HashMap<ConnectionId, RateLimit>);
+
+impl PerConnection {
+    fn admit(&mut self, connection: ConnectionId, now: Duration) -> bool {
+        let limit = self.0.entry(connection).or_insert_with(RateLimit::new);
+        limit.admit(now)
+    }
+}
+
 /// One worker's way to the control plane, with a rate limit for each kind of event that a
 /// stranger can cause.
 #[derive(Debug)]
 pub(crate) struct EventSender {
     queue: EventQueue,
-    no_sa: RateLimit,
+    no_sa: PerConnection,
     unknown_spi: RateLimit,
-    peer_moved: RateLimit,
+    peer_moved: PerConnection,
 }
 
 impl EventSender {
-    pub(crate) const fn new(queue: EventQueue) -> Self {
+    pub(crate) fn new(queue: EventQueue) -> Self {
         Self {
             queue,
-            no_sa: RateLimit::new(),
+            no_sa: PerConnection::default(),
             unknown_spi: RateLimit::new(),
-            peer_moved: RateLimit::new(),
+            peer_moved: PerConnection::default(),
         }
     }
 
@@ -204,9 +217,9 @@ impl EventSender {
     #[cold]
     pub(crate) fn send(&mut self, now: Duration, event: EspEvent) {
         let admitted = match event {
-            EspEvent::NoSa { .. } => self.no_sa.admit(now),
+            EspEvent::NoSa { connection, .. } => self.no_sa.admit(connection, now),
             EspEvent::UnknownSpi { .. } => self.unknown_spi.admit(now),
-            EspEvent::PeerMoved { .. } => self.peer_moved.admit(now),
+            EspEvent::PeerMoved { connection, .. } => self.peer_moved.admit(connection, now),
             // Once per SA and kind already.
             EspEvent::SoftLimit { .. } => true,
         };
@@ -240,6 +253,29 @@ mod tests {
         sender.send(now + REFILL, unknown(700));
         assert_eq!(events.try_recv(), Some(unknown(700)));
         assert_eq!(events.lost(), 0);
+    }
+
+    #[test]
+    fn a_tunnel_without_an_sa_does_not_silence_another() {
+        let (queue, events) = channel(1000, None);
+        let mut sender = EventSender::new(queue);
+        let no_sa = |connection| EspEvent::NoSa {
+            connection: ConnectionId(connection),
+            flow: ipsec_types::Flow {
+                source: "10.0.0.1".parse().unwrap(),
+                destination: "10.0.0.2".parse().unwrap(),
+                protocol: 1,
+                source_port: None,
+                destination_port: None,
+            },
+        };
+        for _packet in 0..100 {
+            sender.send(Duration::ZERO, no_sa(1));
+        }
+        sender.send(Duration::ZERO, no_sa(2));
+        let all: Vec<_> = std::iter::from_fn(|| events.try_recv()).collect();
+        assert_eq!(all.len(), 17);
+        assert_eq!(all.last(), Some(&no_sa(2)));
     }
 
     #[test]

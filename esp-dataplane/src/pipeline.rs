@@ -1,6 +1,7 @@
 //! One worker's way through the data plane: SA lookup, sealing and opening of whole trains,
 //! counting, events.
 
+use core::ops::Range;
 use core::time::Duration;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -83,12 +84,28 @@ impl Pipeline {
     /// Seals a train in place and counts it. Every slot carries its own result; the number of
     /// sealed packets is returned. Without a sequence number all slots are refused.
     pub fn seal_train(&mut self, sa: &OutboundSa, buf: &mut [u8], slots: &mut [SealSlot]) -> usize {
+        let (packets, _numbers) = self.seal_numbered(sa, buf, slots);
+        packets
+    }
+
+    /// As [`Pipeline::seal_train`]; also tells which numbers were taken, used or not.
+    pub(crate) fn seal_numbered(
+        &mut self,
+        sa: &OutboundSa,
+        buf: &mut [u8],
+        slots: &mut [SealSlot],
+    ) -> (usize, Option<Range<u64>>) {
         let wanted = u32::try_from(slots.len()).unwrap_or(u32::MAX);
         if wanted == 0 {
-            return 0;
+            return (0, None);
         }
+        let mut numbers = None;
         let traffic = match sa.reserve(wanted) {
-            Ok(run) => packet::seal_train(run, buf, slots).traffic,
+            Ok(run) => {
+                let first = run.first_seq();
+                numbers = Some(first..first + run.len() as u64);
+                packet::seal_train(run, buf, slots).traffic
+            }
             Err(reason) => {
                 for slot in slots.iter_mut() {
                     slot.result = Err(reason);
@@ -105,7 +122,10 @@ impl Pipeline {
         if let Some(kind) = sa.account(traffic, self.now) {
             self.tell_soft_limit(sa.connection(), sa.spi(), Direction::Outbound, kind);
         }
-        usize::try_from(traffic.packets).unwrap_or(usize::MAX)
+        (
+            usize::try_from(traffic.packets).unwrap_or(usize::MAX),
+            numbers,
+        )
     }
 
     /// Opens a train of ESP packets from one outer source in place and counts it. Every slot

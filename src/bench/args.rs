@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::path::{GatewayArgs, PathArgs, WorldArgs};
+use super::soak::SoakArgs;
 
 /// Measure this machine: ciphers, the packet pipeline, and whole tunnels.
 ///
@@ -23,6 +24,8 @@ pub(super) enum What {
     Core,
     /// Whole tunnels in private namespaces, beside other tunnels (root, or user namespaces)
     Path(PathArgs),
+    /// Every suite for a while, with rekeys and checked bytes (root, or user namespaces)
+    Soak(SoakArgs),
     /// One turn of `path`, in a world of its own
     #[command(hide = true)]
     World(WorldArgs),

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::core::CoreFigures;
 use super::crypto::CryptoFigures;
 use super::path::Contender::{
-    Boringtun, Gotatun, Kernel, Null, StaticSpin, Strongswan, Vipsec, VipsecEsp,
+    Boringtun, Gotatun, Kernel, Null, StaticEspRaw, StaticSpin, Strongswan, Vipsec, VipsecEsp,
 };
 use super::path::{Contender, PathFigures, Pick, Wan, pick};
 use super::sample::Sample;
@@ -148,6 +148,8 @@ impl Asked<'_> {
         self.least("of 1 stream", "both ways, plain veth", 1.1, both);
         let fifty = self.plain((VipsecEsp, pick::tcp), (Strongswan, pick::tcp));
         self.least("times strongSwan", "protocol 50, plain veth", 5.0, fifty);
+        let raw = self.plain((VipsecEsp, pick::tcp_cpu), (StaticEspRaw, pick::tcp_cpu));
+        self.most("CPU of raw sockets", "protocol 50, plain veth", 0.7, raw);
     }
 
     fn udp(&mut self, at: &str, rate: Pick, cpu: Pick) {

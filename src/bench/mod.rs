@@ -22,6 +22,7 @@ mod machine;
 mod path;
 mod report;
 mod sample;
+mod soak;
 mod svg;
 mod table;
 mod ticks;
@@ -60,6 +61,7 @@ pub enum BenchError {
 pub fn run(command: BenchCommand) -> ExitCode {
     let BenchCommand { what, output } = command;
     let result = match what {
+        Some(What::Soak(args)) => return soak::run(&args),
         Some(What::World(args)) => return path::run_world(&args),
         Some(What::Gateway(args)) => path::run_gateway(&args),
         Some(What::Crypto(args)) => measure(&output, Some(&args), false, None),

@@ -245,6 +245,14 @@ fn negotiate(fd: &OwnedFd, config: &TunConfig, is_first: bool) -> Result<Offload
 }
 
 impl TunQueue {
+    /// A queue that was opened elsewhere: by another process, or the end of a socket pair that
+    /// plays a device. Reads and writes of `fd` must not block and must keep packets apart,
+    /// each with its virtio header.
+    #[must_use]
+    pub const fn from_parts(fd: OwnedFd, offloads: Offloads) -> Self {
+        Self { fd, offloads }
+    }
+
     /// What the device takes.
     #[must_use]
     pub const fn offloads(&self) -> Offloads {
@@ -259,6 +267,8 @@ impl TunQueue {
     pub fn read(&self, buffer: &mut [u8]) -> io::Result<Option<Received>> {
         let read = loop {
             match rustix::io::read(&self.fd, &mut *buffer) {
+                // A device has no end but its own.
+                Ok(0) => return Err(Errno::BADFD.into()),
                 Ok(read) => break read,
                 Err(Errno::AGAIN) => return Ok(None),
                 Err(Errno::INTR) => {}

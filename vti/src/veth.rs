@@ -34,7 +34,7 @@ pub struct EthernetDevice {
     pub mtu: u32,
 }
 
-/// Name of the outer end; a second one is called `esp-relay1`.
+/// Name of the outer end until it is moved; then it gets a number: `esp-relay0` and so on.
 const OUTER: &str = "esp-relay";
 const INNER: &str = "inner";
 
@@ -57,7 +57,6 @@ pub fn private_link(local: Ipv4Addr, to: BorrowedFd<'_>) -> Result<PrivateLink, 
             .await
             .map_err(refused("make a private link"))?;
         let outer = named(&handle, OUTER).await?;
-        // The name with a number counts only if the plain one is taken there.
         let moved = LinkUnspec::new_with_index(outer.header.index)
             .name(format!("{OUTER}%d"))
             .setns_by_fd(to.as_raw_fd());

@@ -255,21 +255,21 @@ pub trait Wire: Send {
 /// Reused memory for the messages of one send call.
 pub struct TxScratch {
     queue: SendQueue,
-    /// Trains that the kernel did not cut.
-    refused: Vec<Outgoing>,
+    /// Packets of a train that the kernel did not cut.
+    pieces: SendQueue,
 }
 
 impl Default for TxScratch {
     fn default() -> Self {
         Self {
             queue: SendQueue::new(MESSAGES),
-            refused: Vec::with_capacity(MESSAGES),
+            pieces: SendQueue::new(MESSAGES),
         }
     }
 }
 
-/// Sends what is in the queue; `fallback` is asked what to do about a message that the kernel
-/// refused.
+/// Sends what is in the queue; `fallback` decides about a message that the kernel refused,
+/// before the next one leaves.
 fn send_queue(
     fd: BorrowedFd<'_>,
     queue: &mut SendQueue,
@@ -367,6 +367,8 @@ io_counters! {
     packets_out,
     /// ESP packets that came, before any check.
     packets_in,
+    /// Times a worker has not waited any longer for one that had numbers before it.
+    turns_given_up,
     /// Trains that the kernel refused to cut and that were sent packet by packet.
     uncut_trains,
     /// Packets and super-packets given back to the kernel while a tunnel is reflected.

@@ -41,50 +41,54 @@ impl UdpWire {
         self.socket.try_clone()
     }
 
-    /// Sends whole trains. Those that the kernel refuses to cut stay in `scratch.refused`.
+    /// Sends whole trains. One that the kernel refuses to cut goes packet by packet, before
+    /// whatever follows it.
     fn send_trains(&mut self, scratch: &mut TxScratch, arena: &[u8], sent: &mut Sent) {
         let mut unsupported = false;
-        let TxScratch { queue, refused } = scratch;
-        send_queue(
-            self.socket.as_fd(),
-            queue,
-            arena,
-            sent,
-            |error, message, sent| match (error.raw_os_error(), message.segment) {
+        let TxScratch { queue, pieces } = scratch;
+        let fd = self.socket.as_fd();
+        send_queue(fd, queue, arena, sent, |error, message, sent| {
+            match (error.raw_os_error(), message.segment) {
                 (Some(errno @ (libc::EINVAL | libc::EIO | libc::EMSGSIZE)), Some(_)) => {
                     unsupported |= errno == libc::EIO;
                     sent.uncut += 1;
-                    refused.push(message.clone());
+                    send_pieces(fd, pieces, arena, message, sent);
                 }
                 _ => sent.count_refusal(error, super::packets_in(message)),
-            },
-        );
+            }
+        });
         if unsupported {
             tracing::warn!("the kernel does not cut UDP trains here; sending packet by packet");
             self.segments = false;
         }
     }
+}
 
-    /// Sends a train packet by packet: the kernel then fragments those that are too long for
-    /// the path, which it does not do for trains.
-    fn send_pieces(&self, queue: &mut SendQueue, arena: &[u8], train: &Outgoing, sent: &mut Sent) {
-        let stride = train.segment.map_or(train.range.len(), usize::from).max(1);
-        let mut rest = train.range.clone();
-        while !rest.is_empty() {
-            while !rest.is_empty() && !queue.is_full() {
-                let end = rest.end.min(rest.start + stride);
-                queue.push(Outgoing {
-                    range: rest.start..end,
-                    to: train.to.clone(),
-                    segment: None,
-                    traffic_class: train.traffic_class,
-                });
-                rest.start = end;
-            }
-            send_queue(self.socket.as_fd(), queue, arena, sent, |error, _, sent| {
-                sent.count_refusal(error, 1);
+/// Sends a train packet by packet: the kernel then fragments those that are too long for the
+/// path, which it does not do for trains.
+fn send_pieces(
+    fd: BorrowedFd<'_>,
+    queue: &mut SendQueue,
+    arena: &[u8],
+    train: &Outgoing,
+    sent: &mut Sent,
+) {
+    let stride = train.segment.map_or(train.range.len(), usize::from).max(1);
+    let mut rest = train.range.clone();
+    while !rest.is_empty() {
+        while !rest.is_empty() && !queue.is_full() {
+            let end = rest.end.min(rest.start + stride);
+            queue.push(Outgoing {
+                range: rest.start..end,
+                to: train.to.clone(),
+                segment: None,
+                traffic_class: train.traffic_class,
             });
+            rest.start = end;
         }
+        send_queue(fd, queue, arena, sent, |error, _, sent| {
+            sent.count_refusal(error, 1);
+        });
     }
 }
 
@@ -107,7 +111,9 @@ impl UdpWire {
                 traffic_class: train.traffic_class,
             };
             if is_train && !self.segments {
-                scratch.refused.push(message);
+                self.send_trains(scratch, arena, &mut sent);
+                let fd = self.socket.as_fd();
+                send_pieces(fd, &mut scratch.pieces, arena, &message, &mut sent);
                 continue;
             }
             if scratch.queue.is_full() {
@@ -116,10 +122,6 @@ impl UdpWire {
             scratch.queue.push(message);
         }
         self.send_trains(scratch, arena, &mut sent);
-        let TxScratch { queue, refused } = scratch;
-        for train in refused.drain(..) {
-            self.send_pieces(queue, arena, &train, &mut sent);
-        }
         sent
     }
 }

@@ -6,6 +6,7 @@
 mod inbound;
 mod outbound;
 mod state;
+mod turn;
 
 pub use inbound::InboundSa;
 pub use outbound::{OutboundSa, SealRun};

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use ipsec_types::{ConnectionId, Direction, EspSaParams, SelectorPair, Spi};
 
+use super::turn::Turnstile;
 use super::{
     Activation, BadSa, ByteLimits, Endpoints, Framing, ImportError, OutboundState, SaTraffic,
 };
@@ -30,6 +31,8 @@ pub struct OutboundSa {
     /// The peer may move behind a NAT while the SA lives.
     endpoints: ArcSwap<Endpoints>,
     numbers: Numbers,
+    /// Which worker sends next.
+    pub(crate) turns: Turnstile,
     pub(crate) traffic: SaTraffic,
 }
 
@@ -150,6 +153,7 @@ impl OutboundSa {
             cipher,
             limits,
             endpoints: ArcSwap::from_pointee(Endpoints::of(&params)),
+            turns: Turnstile::new(numbers.sequence.next()),
             numbers,
             traffic: SaTraffic::new(Traffic::default()),
             params,

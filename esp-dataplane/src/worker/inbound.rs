@@ -90,6 +90,10 @@ impl Core {
         local: SocketAddr,
         encapsulation: Encapsulation,
     ) {
+        if message.len == 0 {
+            // It has no bytes to step over, and is one all the same.
+            return self.refuse(DropReason::NotEsp, 1);
+        }
         let end = message.start + message.len;
         for start in (message.start..end).step_by(message.stride) {
             let stop = end.min(start + message.stride);

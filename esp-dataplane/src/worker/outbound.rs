@@ -1,5 +1,6 @@
 //! From the tunnel device to the sockets.
 
+use core::ops::Range;
 use std::io::{self, IoSlice};
 
 use vti::fragment::Fragments;
@@ -183,21 +184,29 @@ impl Core {
     /// Seals and sends what is laid out.
     pub(super) fn flush(&mut self) {
         self.outbox.seal(&mut self.pipeline);
-        let (ready, arena) = self.outbox.ready();
-        if ready.is_empty() {
-            self.outbox.clear();
-            return;
+        let mut outcome = Outcome::default();
+        let mut at = 0;
+        while let Some(turn) = self.outbox.take_turn(at) {
+            if turn.gave_up {
+                count(&self.counters.turns_given_up, 1);
+            }
+            self.send_ready(turn.ready.clone(), &mut outcome);
+            at = self.outbox.pass_turn(&turn);
         }
+        self.outbox.clear();
+        self.count_sent(&outcome);
+    }
+
+    fn send_ready(&mut self, range: Range<usize>, outcome: &mut Outcome) {
+        let (ready, arena) = self.outbox.ready();
+        let ready = ready.get(range).unwrap_or_default();
         // Read the clock now: the process may have been paused since the burst began, and the
         // lease may have run out (invariant I6).
         let open = self.gate.is_open(boot_time());
-        let mut total = Sent::default();
-        let mut unroutable = 0;
-        let mut closed = 0;
         for group in ready.chunk_by(same_socket) {
             let packets = || group.iter().map(|r| r.train.packets() as u64).sum::<u64>();
             let Some(first) = group.first().filter(|_| open) else {
-                closed += packets();
+                outcome.closed += packets();
                 continue;
             };
             let listener = self
@@ -206,24 +215,24 @@ impl Core {
                 .flatten()
                 .find(|listener| listener.nat_t.ip() == first.local.ip());
             let Some(listener) = listener else {
-                unroutable += packets();
+                outcome.unroutable += packets();
                 continue;
             };
             self.trains.clear();
             self.trains.extend(group.iter().map(|ready| ready.train));
             let scratch = &mut self.scratch;
-            total.add(&listener.send(first.encapsulation, scratch, arena, &self.trains));
+            let sent = listener.send(first.encapsulation, scratch, arena, &self.trains);
+            outcome.sent.add(&sent);
         }
-        self.outbox.clear();
-        self.count_sent(&total, unroutable, closed);
     }
 
-    fn count_sent(&self, sent: &Sent, unroutable: u64, closed: u64) {
+    fn count_sent(&self, outcome: &Outcome) {
+        let sent = &outcome.sent;
         count(&self.counters.packets_out, sent.packets);
         count(&self.counters.send_calls, sent.calls);
         for (reason, packets) in [
-            (DropReason::GateClosed, closed),
-            (DropReason::SocketError, unroutable + sent.refused),
+            (DropReason::GateClosed, outcome.closed),
+            (DropReason::SocketError, outcome.unroutable + sent.refused),
             (DropReason::SocketFull, sent.full),
             (DropReason::TooBig, sent.too_big),
         ] {
@@ -239,6 +248,16 @@ impl Core {
     pub(super) fn refuse(&self, reason: DropReason, packets: u64) {
         self.pipeline.counters().count(reason, packets);
     }
+}
+
+/// What became of a flush.
+#[derive(Debug, Default)]
+struct Outcome {
+    sent: Sent,
+    /// Packets that no socket is for.
+    unroutable: u64,
+    /// Packets that met a closed gate.
+    closed: u64,
 }
 
 fn same_socket(a: &Ready, b: &Ready) -> bool {

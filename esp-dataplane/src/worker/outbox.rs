@@ -37,6 +37,27 @@ struct Growing {
     closed: bool,
 }
 
+/// What was sealed with one run of an SA's numbers, and is sent in its turn.
+#[derive(Debug)]
+struct Group {
+    sa: Arc<OutboundSa>,
+    numbers: Range<u64>,
+    ready: Range<usize>,
+}
+
+/// Groups that may be sent now, one call for all of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Turn {
+    groups: Range<usize>,
+    /// Their trains.
+    pub(super) ready: Range<usize>,
+    /// An earlier run seems to be lost with the worker that had it.
+    pub(super) gave_up: bool,
+}
+
+/// Groups of one SA that may stand between two others of the same SA in one call.
+const LOOK_BACK: usize = 8;
+
 /// Packets of a burst on their way out.
 #[derive(Debug)]
 pub(super) struct Outbox {
@@ -46,6 +67,7 @@ pub(super) struct Outbox {
     slots: Vec<SealSlot>,
     growing: Vec<Growing>,
     ready: Vec<Ready>,
+    groups: Vec<Group>,
 }
 
 impl Outbox {
@@ -57,6 +79,7 @@ impl Outbox {
             slots: Vec::with_capacity(SLOTS),
             growing: Vec::with_capacity(SLOTS),
             ready: Vec::with_capacity(SLOTS),
+            groups: Vec::with_capacity(SLOTS),
         }
     }
 
@@ -84,6 +107,7 @@ impl Outbox {
         let sealed = self.sa.as_ref().map_or(len, |(sa, _)| sa.sealed_len(len));
         self.slots.len() < SLOTS
             && self.ready.len() + self.growing.len() < SLOTS
+            && self.groups.len() < SLOTS
             && self.cursor + sealed <= self.arena.len()
     }
 
@@ -139,7 +163,8 @@ impl Outbox {
         if self.slots.is_empty() {
             return;
         }
-        pipeline.seal_train(sa, &mut self.arena, &mut self.slots);
+        let (_packets, numbers) = pipeline.seal_numbered(sa, &mut self.arena, &mut self.slots);
+        let before = self.ready.len();
         for train in &self.growing {
             let slots = self.slots.get(train.slots.clone()).unwrap_or_default();
             // Refusals are the tail of a run that met its ceiling; they are counted already.
@@ -160,8 +185,51 @@ impl Outbox {
                 encapsulation: endpoints.encapsulation,
             });
         }
+        if let Some(numbers) = numbers {
+            self.groups.push(Group {
+                sa: Arc::clone(sa),
+                numbers,
+                ready: before..self.ready.len(),
+            });
+        }
         self.slots.clear();
         self.growing.clear();
+    }
+
+    /// Waits until the next group, from index `after` on, may be sent, and adds what follows
+    /// and need not wait; `None` when nothing is left. While a turn is held nothing is waited
+    /// for, see [`crate::sa`].
+    pub(super) fn take_turn(&self, after: usize) -> Option<Turn> {
+        let first = self.groups.get(after)?;
+        let gave_up = !first.sa.turns.wait_for(first.numbers.start);
+        let mut turn = Turn {
+            groups: after..after + 1,
+            ready: first.ready.clone(),
+            gave_up,
+        };
+        while let Some(next) = self.groups.get(turn.groups.end) {
+            let held = self.groups.get(turn.groups.clone()).unwrap_or_default();
+            let follows = |earlier: &Group| {
+                Arc::ptr_eq(&earlier.sa, &next.sa) && earlier.numbers.end == next.numbers.start
+            };
+            let is_open = next.sa.turns.is_open_for(next.numbers.start)
+                || held.iter().rev().take(LOOK_BACK).any(follows);
+            if !is_open {
+                break;
+            }
+            turn.groups.end += 1;
+            turn.ready.end = next.ready.end;
+        }
+        Some(turn)
+    }
+
+    /// A turn's trains are sent, or never will be: the next worker may go on. Returns where the
+    /// next turn begins.
+    pub(super) fn pass_turn(&self, turn: &Turn) -> usize {
+        for group in self.groups.get(turn.groups.clone()).unwrap_or_default() {
+            group.sa.turns.pass(group.numbers.end);
+        }
+        turn.groups.end
     }
 
     /// What waits to be sent, and where it lies.
@@ -172,6 +240,7 @@ impl Outbox {
     /// Forgets all packets; the next begins at the front of the arena. The SA stays.
     pub(super) fn clear(&mut self) {
         self.ready.clear();
+        self.groups.clear();
         self.slots.clear();
         self.growing.clear();
         self.cursor = 0;

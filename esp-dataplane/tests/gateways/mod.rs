@@ -14,6 +14,7 @@
 #![allow(dead_code, reason = "each test binary uses its share")]
 
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::process::Command;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
@@ -26,7 +27,7 @@ use ipsec_types::{
     ConnectionId, Direction, Encapsulation, EspSaPair, EspSaParams, EspSuite, SaLifetime,
     SecretBytes, SelectorPair, SendGate, Spi, TrafficSelector,
 };
-use vti::{MssClamp, Tun, TunConfig};
+use vti::{MssClamp, Offloads, Tun, TunConfig, TunQueue};
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -319,6 +320,32 @@ impl Gateway {
             .ip(&format!("addr add 10.9.0.{host}/24 dev vti0"));
         self.space
             .ip(&format!("addr add fd09::{host}/64 dev vti0 nodad"));
+    }
+
+    /// Puts a socket pair in the place of the tunnel device; the result is the host's end.
+    pub(crate) fn play_device(&self) -> OwnedFd {
+        use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+        let _there_was_none = self.plane.remove_tunnel(CONNECTION);
+        let (host, worker) = socketpair(
+            AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
+            None,
+        )
+        .unwrap();
+        let offloads = Offloads {
+            virtio_header: true,
+            tcp: true,
+            udp: true,
+        };
+        let spec = TunnelSpec {
+            connection: CONNECTION,
+            queues: vec![TunQueue::from_parts(worker, offloads)],
+            mtu: 1400,
+            mss: MssClamp::Off,
+        };
+        self.plane.add_tunnel(spec).unwrap();
+        host
     }
 
     /// Packets dropped for one reason.

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use esp_dataplane::worker::{ControlSink, DataPlane, DataPlaneConfig, TunnelSpec};
+use esp_dataplane::worker::{ControlSink, DataPlane, DataPlaneConfig, OffloadPolicy, TunnelSpec};
 use esp_dataplane::{AeadBackends, Sad, SadConfig};
 use ipsec_types::{Encapsulation, EspSuite, SendGate, Spi};
 use netns_tests::topology::{A_WAN, B_WAN};
@@ -24,7 +24,7 @@ pub(in crate::bench) struct GatewayArgs {
     /// An ESP suite, or `null`
     #[arg(long)]
     protection: String,
-    /// `udp` or `esp`
+    /// `udp`, `esp` or `esp-raw`
     #[arg(long)]
     encapsulation: Carrier,
     /// Data-plane threads
@@ -45,6 +45,8 @@ enum Side {
 enum Carrier {
     Udp,
     Esp,
+    /// Protocol 50 over raw sockets only
+    EspRaw,
 }
 
 /// Nobody speaks IKE here.
@@ -77,6 +79,10 @@ pub(in crate::bench) fn run(args: &GatewayArgs) -> Result<(), Box<dyn std::error
         // Two gateways and two hosts share this machine: the kernel places the threads.
         pin: false,
         busy_poll: Duration::from_micros(args.busy_poll_us),
+        offload: OffloadPolicy {
+            esp_relay: args.encapsulation == Carrier::Esp,
+            ..OffloadPolicy::default()
+        },
         ..DataPlaneConfig::default()
     };
     let gate = Arc::new(SendGate::always_open());
@@ -115,7 +121,7 @@ fn ends(args: &GatewayArgs) -> Result<Ends, Box<dyn std::error::Error>> {
     let [to_a, to_b] = [Spi::new(0xa000)?, Spi::new(0xb000)?];
     let encapsulation = match args.encapsulation {
         Carrier::Udp => Encapsulation::Udp,
-        Carrier::Esp => Encapsulation::Esp,
+        Carrier::Esp | Carrier::EspRaw => Encapsulation::Esp,
     };
     Ok(match args.side {
         Side::A => Ends {

@@ -26,7 +26,7 @@ use super::{BenchError, machine, sample::digits};
 
 pub(super) use figures::{PathFigures, Run};
 pub(super) use figures::{Pick, pick};
-pub(super) use tunnels::Contender;
+pub(super) use tunnels::{Contender, ask, start_daemon_with};
 pub(super) use world::WorldFigures;
 
 pub(super) use gateway::{GatewayArgs, run as run_gateway};

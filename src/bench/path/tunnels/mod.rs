@@ -13,6 +13,7 @@ use netns_tests::{LabError, Need, TwoSites};
 use serde::{Deserialize, Serialize};
 
 pub(super) use ours::DEVICE;
+pub(in crate::bench) use ours::{ask, start_daemon_with};
 
 /// A way between the gateways.
 #[derive(
@@ -40,7 +41,9 @@ pub enum Contender {
     Static,
     /// The same over protocol 50
     StaticEsp,
-    /// The same, looking for packets instead of sleeping
+    /// The same over protocol 50 and plain raw sockets
+    StaticEspRaw,
+    /// AES-128-GCM in UDP, looking for packets instead of sleeping
     StaticSpin,
     /// vipsec as it is: `vipsec run`, IKEv1, ESP in UDP 4500, AES-128-GCM
     Vipsec,
@@ -60,12 +63,13 @@ pub enum Contender {
 
 impl Contender {
     /// Those that run without being asked for by name, as far as they are installed.
-    pub(super) const DEFAULT: [Self; 11] = [
+    pub(super) const DEFAULT: [Self; 12] = [
         Self::Kernel,
         Self::Null,
         Self::NullEsp,
         Self::Vipsec,
         Self::VipsecEsp,
+        Self::StaticEspRaw,
         Self::StaticSpin,
         Self::Strongswan,
         Self::WireguardGo,
@@ -76,7 +80,10 @@ impl Contender {
 
     /// It sends ESP as protocol 50.
     pub(in crate::bench) const fn is_protocol_50(self) -> bool {
-        matches!(self, Self::NullEsp | Self::StaticEsp | Self::VipsecEsp)
+        matches!(
+            self,
+            Self::NullEsp | Self::StaticEsp | Self::StaticEspRaw | Self::VipsecEsp
+        )
     }
 
     /// Why it cannot run on this machine.
@@ -91,6 +98,7 @@ impl Contender {
             | Self::NullEsp
             | Self::Static
             | Self::StaticEsp
+            | Self::StaticEspRaw
             | Self::StaticSpin
             | Self::Vipsec
             | Self::VipsecEsp => Need::Tun.missing(),
@@ -111,6 +119,9 @@ impl Contender {
             Self::Static => ours::start_static(sites, &ours::fixed("aes128gcm16", "udp", workers)),
             Self::StaticEsp => {
                 ours::start_static(sites, &ours::fixed("aes128gcm16", "esp", workers))
+            }
+            Self::StaticEspRaw => {
+                ours::start_static(sites, &ours::fixed("aes128gcm16", "esp-raw", workers))
             }
             Self::StaticSpin => {
                 let words = ours::fixed("aes128gcm16", "udp", workers);
@@ -135,6 +146,7 @@ impl fmt::Display for Contender {
             Self::NullEsp => "vipsec, no cipher, protocol 50",
             Self::Static => "vipsec, fixed keys",
             Self::StaticEsp => "vipsec, fixed keys, protocol 50",
+            Self::StaticEspRaw => "vipsec, raw sockets",
             Self::StaticSpin => "vipsec, spinning",
             Self::Vipsec => "vipsec",
             Self::VipsecEsp => "vipsec, protocol 50",
@@ -148,9 +160,9 @@ impl fmt::Display for Contender {
 }
 
 /// Both gateways at work; dropping it ends them.
-pub(super) struct Running {
+pub(in crate::bench) struct Running {
     /// The processes whose time counts.
-    pub(super) pids: Vec<u32>,
+    pub(in crate::bench) pids: Vec<u32>,
     _alive: Vec<Box<dyn std::any::Any>>,
 }
 

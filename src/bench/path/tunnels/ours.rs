@@ -48,11 +48,24 @@ fn program() -> Result<PathBuf, LabError> {
     std::env::current_exe().map_err(LabError::at("find the running program"))
 }
 
+/// Phase 2 of a tunnel that is measured: it lasts.
+const LASTING: &str = "proposals = [\"aes128gcm16\"]";
+
 /// Both gateways as `vipsec run`; gateway A initiates.
 pub(super) fn start_daemon(
     sites: &TwoSites,
     encapsulation: &str,
     workers: usize,
+) -> Result<Running, LabError> {
+    start_daemon_with(sites, encapsulation, workers, LASTING)
+}
+
+/// The same with these lines for phase 2.
+pub(in crate::bench) fn start_daemon_with(
+    sites: &TwoSites,
+    encapsulation: &str,
+    workers: usize,
+    phase2: &str,
 ) -> Result<Running, LabError> {
     let b = Daemon {
         host: &sites.gw_b,
@@ -66,8 +79,8 @@ pub(super) fn start_daemon(
         route: B_NET,
         start: "on-start",
     };
-    let mut b_process = b.start(encapsulation, workers)?;
-    let mut a_process = a.start(encapsulation, workers)?;
+    let mut b_process = b.start(encapsulation, workers, phase2)?;
+    let mut a_process = a.start(encapsulation, workers, phase2)?;
     a.wait_up(&mut a_process)?;
     b.wait_up(&mut b_process)?;
     let pids = vec![a_process.pid(), b_process.pid()];
@@ -83,7 +96,12 @@ struct Daemon<'a> {
 }
 
 impl Daemon<'_> {
-    fn start(&self, encapsulation: &str, workers: usize) -> Result<Background, LabError> {
+    fn start(
+        &self,
+        encapsulation: &str,
+        workers: usize,
+        phase2: &str,
+    ) -> Result<Background, LabError> {
         let psk = self
             .host
             .write("bench.psk", "everybody-knows-this-key-1\n")?;
@@ -98,7 +116,7 @@ impl Daemon<'_> {
              [[connection]]\nname = \"bench\"\nlocal = \"{local}\"\nremote = \"{remote}\"\n\
              psk_file = \"{psk}\"\nstart = \"{start}\"\nencapsulation = \"{encapsulation}\"\n\
              [connection.phase1]\nproposals = [\"aes256-sha256-modp2048\"]\n\
-             [connection.phase2]\nproposals = [\"aes128gcm16\"]\n\
+             [connection.phase2]\n{phase2}\n\
              [connection.vti]\ndevice = \"{DEVICE}\"\nmtu = {MTU}\nroutes = [\"{route}\"]\n",
             self.host.name()
         );
@@ -112,11 +130,7 @@ impl Daemon<'_> {
         let what = format!("the tunnel on {}", self.host.name());
         wait_for(&what, READY, || {
             process.must_run()?;
-            let mut command = self.host.command(program()?);
-            command.args(["status", "--json", "--socket", &self.socket()]);
-            let output = command.output().map_err(LabError::at("ask vipsec"))?;
-            let status: serde_json::Value =
-                serde_json::from_slice(&output.stdout).unwrap_or_default();
+            let status = ask(self.host)?;
             let state = status.pointer("/connections/0/state");
             let is_up = state.and_then(serde_json::Value::as_str) == Some("up");
             Ok(is_up.then_some(()))
@@ -124,10 +138,18 @@ impl Daemon<'_> {
     }
 
     fn socket(&self) -> String {
-        self.host
-            .directory()
-            .join("bench.sock")
-            .display()
-            .to_string()
+        socket(self.host)
     }
+}
+
+fn socket(host: &Host) -> String {
+    host.directory().join("bench.sock").display().to_string()
+}
+
+/// What the daemon on a gateway says about itself; nothing when it does not answer.
+pub(in crate::bench) fn ask(host: &Host) -> Result<serde_json::Value, LabError> {
+    let mut command = host.command(program()?);
+    command.args(["status", "--json", "--socket", &socket(host)]);
+    let output = command.output().map_err(LabError::at("ask vipsec"))?;
+    Ok(serde_json::from_slice(&output.stdout).unwrap_or_default())
 }

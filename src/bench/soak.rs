@@ -1,0 +1,265 @@
+//! `bench soak`: every ESP suite for a while between two daemons in private namespaces, with
+//! rekeys all the time and every byte compared.
+//!
+//! ```text
+//!   host-a ── gw-a ═════ UDP 4500, then protocol 50 ═════ gw-b ── host-b
+//!      TCP each way, bytes that show where they belong
+//!      UDP each way, numbered, of all sizes
+//! ```
+
+use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use ipsec_types::EspSuite;
+use netns_tests::lab::Host;
+use netns_tests::probe::Ping;
+use netns_tests::topology::{HOST_A, HOST_B};
+use netns_tests::{Lab, LabError, Outcome, TwoSites, isolated};
+
+use super::path::{ask, start_daemon_with};
+
+/// How long to soak.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct SoakArgs {
+    /// Minutes in all, shared by the suites
+    #[arg(long, default_value_t = 10.0)]
+    minutes: f64,
+    /// Only these suites
+    #[arg(long, value_name = "SUITE", value_delimiter = ',')]
+    suites: Vec<EspSuite>,
+    /// Seconds between two rekeys, 10 at least
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(10..))]
+    rekey: u32,
+    /// Data-plane threads of each gateway
+    #[arg(long, default_value_t = 1)]
+    workers: usize,
+}
+
+/// The pattern's period is prime: a byte that is missing or twice shows in all that follow.
+const PERIOD: usize = 65_521;
+
+/// UDP datagrams a second, each way.
+const DATAGRAMS: u32 = 500;
+
+/// A stream that stands still so long has failed.
+const STALL: Duration = Duration::from_secs(20);
+
+/// What one suite carried.
+#[derive(Debug, Default)]
+struct Tally {
+    bytes: AtomicU64,
+    wrong: AtomicU64,
+    sent: AtomicU64,
+    came: AtomicU64,
+    broken: AtomicU64,
+}
+
+/// Soaks and prints a line for each suite; fails on a wrong byte, a broken stream, or when no
+/// rekey took place in spite of the time for it.
+pub(super) fn run(args: &SoakArgs) -> ExitCode {
+    isolated(&[], || -> Outcome {
+        let suites = if args.suites.is_empty() {
+            EspSuite::ALL.to_vec()
+        } else {
+            args.suites.clone()
+        };
+        let time = Duration::from_secs_f64(args.minutes.clamp(0.05, 1440.0) * 60.0);
+        let time = time / u32::try_from(suites.len().max(1))?;
+        let mut failed = Vec::new();
+        for (number, suite) in suites.iter().enumerate() {
+            let encapsulation = if number % 2 == 0 { "udp" } else { "esp" };
+            if let Err(reason) = one(args, *suite, encapsulation, time) {
+                eprintln!("{suite}, {encapsulation}: {reason}");
+                failed.push(suite.to_string());
+            }
+        }
+        if failed.is_empty() {
+            Ok(())
+        } else {
+            Err(LabError::Damaged(format!("failed: {}", failed.join(", "))).into())
+        }
+    })
+}
+
+fn one(
+    args: &SoakArgs,
+    suite: EspSuite,
+    encapsulation: &str,
+    time: Duration,
+) -> Result<(), LabError> {
+    let sites = TwoSites::new(&Lab::new()?)?;
+    let (rekey, margin) = (args.rekey, (args.rekey / 5).max(2));
+    let lifetime = rekey + margin;
+    let phase2 = format!(
+        "proposals = [\"{suite}\"]\nlifetime = \"{lifetime}s\"\nrekey_margin = \"{margin}s\"\n\
+         rekey_jitter = \"0s\"\ngrace = \"5s\""
+    );
+    let _running = start_daemon_with(&sites, encapsulation, args.workers, &phase2)?;
+    Ping::to(HOST_B).until_answered(&sites.host_a, Duration::from_secs(8))?;
+    let tally = Tally::default();
+    let spis = carry(&sites, time, &tally)?;
+    let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    let (wrong, broken) = (count(&tally.wrong), count(&tally.broken));
+    let rekeys = spis.len().saturating_sub(1);
+    println!(
+        "{suite:<14} {encapsulation}  {:>4} s  {:>7.2} GB  {rekeys} rekeys  {wrong} wrong bytes  \
+         {broken} broken streams  UDP {} sent, {} came",
+        time.as_secs(),
+        count(&tally.bytes) as f64 / 1e9,
+        count(&tally.sent),
+        count(&tally.came),
+    );
+    let too_few = time.as_secs() > u64::from(lifetime) + 5 && rekeys == 0;
+    if wrong > 0 || broken > 0 || too_few {
+        return Err(LabError::Damaged("bytes, streams or rekeys".to_owned()));
+    }
+    Ok(())
+}
+
+/// Runs all traffic for `time`; returns the SPIs that gateway A has received by.
+fn carry(sites: &TwoSites, time: Duration, tally: &Tally) -> Result<BTreeSet<String>, LabError> {
+    let (a, b) = (&sites.host_a, &sites.host_b);
+    let streams = [stream(a, b, HOST_B)?, stream(b, a, HOST_A)?];
+    let sockets = [datagrams(a, b, HOST_B)?, datagrams(b, a, HOST_A)?];
+    let stop = AtomicBool::new(false);
+    let pattern: Vec<u8> = (0..PERIOD).map(byte).collect();
+    let mut spis = BTreeSet::new();
+    thread::scope(|scope| {
+        let (stop, pattern) = (&stop, pattern.as_slice());
+        for (out, into) in streams {
+            scope.spawn(move || write_pattern(out, pattern, stop, tally));
+            scope.spawn(move || check_pattern(into, pattern, stop, tally));
+        }
+        for (out, into) in sockets {
+            scope.spawn(move || send_numbered(&out, pattern, stop, tally));
+            scope.spawn(move || check_numbered(&into, pattern, stop, tally));
+        }
+        let start = Instant::now();
+        let mut result = Ok(());
+        while start.elapsed() < time && result.is_ok() {
+            thread::sleep(Duration::from_secs(1).min(time));
+            result = ask(&sites.gw_a).map(|status| {
+                let sas = status.pointer("/connections/0/esp_sas");
+                let sas = sas.and_then(serde_json::Value::as_array);
+                let spi = |sa: &serde_json::Value| Some(sa.get("spi_in")?.as_str()?.to_owned());
+                spis.extend(sas.into_iter().flatten().filter_map(spi));
+            });
+        }
+        stop.store(true, Ordering::Relaxed);
+        result
+    })?;
+    Ok(spis)
+}
+
+fn byte(at: usize) -> u8 {
+    (at.wrapping_mul(2_654_435_761) >> 13).to_le_bytes()[0]
+}
+
+fn stream(from: &Host, to: &Host, address: IpAddr) -> Result<(TcpStream, TcpStream), LabError> {
+    let listener = to
+        .enter(|| TcpListener::bind(SocketAddr::new(address, 0)))?
+        .map_err(LabError::at("listen"))?;
+    let address = listener.local_addr().map_err(LabError::at("listen"))?;
+    let out = from
+        .enter(|| TcpStream::connect_timeout(&address, STALL))?
+        .map_err(LabError::at(format!("connect to {address}")))?;
+    let (into, _from) = listener.accept().map_err(LabError::at("accept"))?;
+    out.set_write_timeout(Some(STALL))
+        .and_then(|()| into.set_read_timeout(Some(STALL)))
+        .map_err(LabError::at("set a time-out"))?;
+    Ok((out, into))
+}
+
+fn datagrams(from: &Host, to: &Host, address: IpAddr) -> Result<(UdpSocket, UdpSocket), LabError> {
+    let bind = |host: &Host, at: IpAddr| {
+        host.enter(|| UdpSocket::bind(SocketAddr::new(at, 0)))?
+            .map_err(LabError::at("open a UDP socket"))
+    };
+    let into = bind(to, address)?;
+    let out = bind(from, IpAddr::from([0, 0, 0, 0]))?;
+    into.set_read_timeout(Some(Duration::from_millis(300)))
+        .and_then(|()| out.connect(into.local_addr()?))
+        .map_err(LabError::at("connect a UDP socket"))?;
+    Ok((out, into))
+}
+
+fn write_pattern(mut stream: TcpStream, pattern: &[u8], stop: &AtomicBool, tally: &Tally) {
+    while !stop.load(Ordering::Relaxed) {
+        if stream.write_all(pattern).is_err() {
+            tally.broken.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+    }
+}
+
+fn check_pattern(mut stream: TcpStream, pattern: &[u8], stop: &AtomicBool, tally: &Tally) {
+    let (mut at, mut block) = (0, vec![0; 256 * 1024]);
+    loop {
+        let count = match stream.read(&mut block) {
+            Ok(0) => return,
+            Ok(count) => count,
+            Err(_) if stop.load(Ordering::Relaxed) => return,
+            Err(_) => {
+                tally.broken.fetch_add(1, Ordering::Relaxed);
+                return;
+            }
+        };
+        let mut rest = block.get(..count).unwrap_or_default();
+        let mut wrong = 0;
+        while !rest.is_empty() {
+            let wanted = pattern.get(at..).unwrap_or_default();
+            let (now, later) = rest.split_at(rest.len().min(wanted.len()));
+            if wanted.get(..now.len()) != Some(now) {
+                wrong += now.iter().zip(wanted).filter(|(a, b)| a != b).count();
+            }
+            at = (at + now.len()) % PERIOD;
+            rest = later;
+        }
+        tally.bytes.fetch_add(count as u64, Ordering::Relaxed);
+        tally.wrong.fetch_add(wrong as u64, Ordering::Relaxed);
+    }
+}
+
+/// A number, and as much of the pattern as the number says.
+fn datagram(number: u64, pattern: &[u8]) -> Vec<u8> {
+    let len = usize::try_from(number % 2801).unwrap_or(0);
+    let start = usize::try_from(number * 31 % 50_000).unwrap_or(0);
+    let body = pattern.get(start..start + len).unwrap_or_default();
+    [&number.to_be_bytes()[..], body].concat()
+}
+
+fn send_numbered(socket: &UdpSocket, pattern: &[u8], stop: &AtomicBool, tally: &Tally) {
+    for number in 0.. {
+        if stop.load(Ordering::Relaxed) {
+            return;
+        }
+        // A full queue is a loss like any other.
+        if socket.send(&datagram(number, pattern)).is_ok() {
+            tally.sent.fetch_add(1, Ordering::Relaxed);
+        }
+        thread::sleep(Duration::from_secs(1) / DATAGRAMS);
+    }
+}
+
+fn check_numbered(socket: &UdpSocket, pattern: &[u8], stop: &AtomicBool, tally: &Tally) {
+    let mut block = vec![0; 4096];
+    loop {
+        let Ok(len) = socket.recv(&mut block) else {
+            if stop.load(Ordering::Relaxed) {
+                return;
+            }
+            continue;
+        };
+        let came = block.get(..len).unwrap_or_default();
+        let number = came.first_chunk().map_or(0, |n| u64::from_be_bytes(*n));
+        tally.came.fetch_add(1, Ordering::Relaxed);
+        if came != datagram(number, pattern) {
+            tally.wrong.fetch_add(len as u64, Ordering::Relaxed);
+        }
+    }
+}
