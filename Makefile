@@ -1,7 +1,7 @@
 # Two commands for a fresh Debian or Ubuntu machine with Rust: `make demo` and `make test`.
 # Both install the Debian packages they need (with sudo where needed).
 
-.PHONY: help demo test bench fuzz deps fmt lint unit release scenarios
+.PHONY: help demo test bench simulation fuzz deps fmt lint unit release scenarios
 .NOTPARALLEL:
 
 LAB := scripts/in-namespaces.sh
@@ -10,6 +10,7 @@ help:
 	@echo 'make demo       a tunnel against strongSwan in a private lab, as a short story'
 	@echo 'make test       format, lints, unit and property tests, scenarios in namespaces'
 	@echo 'make bench      negotiation time and throughput beside strongSwan'
+	@echo 'make simulation a month of negotiations in virtual time, a thousand times; docs/simulation.md'
 	@echo 'make fuzz       every fuzz target for FUZZ_SECONDS (60) each'
 	@echo 'make deps       the Debian packages that the above need'
 
@@ -22,6 +23,9 @@ test: deps fmt lint unit release scenarios
 bench: deps
 	@cargo build --release --quiet -p vipsec
 	@$(LAB) cargo run --release --quiet -p netns-tests --bin figures
+
+simulation:
+	@scripts/simulation.sh
 
 fuzz:
 	@scripts/install-deps.sh --fuzz

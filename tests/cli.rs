@@ -231,6 +231,7 @@ fn no_daemon_is_4_with_advice() {
         &["status"][..],
         &["up", "azure"],
         &["reload"],
+        &["switchover"],
         &["watch"],
         &["keylog", "off"],
     ] {
@@ -333,6 +334,123 @@ fn up_says_why_it_failed() {
     daemon.asked();
 }
 
+/// A status of one node of a pair: its state now, and the transition that led there.
+fn pair_status(role: &str, state: &str, transition: &str) -> String {
+    format!(
+        r#"{{"v":1,"reply":"status","data":{{"gateway":"gw-a","version":"0.1.0","uptime_secs":60,"revision":"0123456789abcdef","workers":2,
+        "pair":{{"member":"a","role":"{role}","serving":true,"state":"{state}","since_secs":0,"why":"a test","epoch":3,"failed":[],"fit":true,
+        "partner":{{"role":"active","epoch":4,"heard_ms_ago":5,"fit":true,"same_config":true,"dead":false}},"in_sync":true,
+        "takeover":{{"hot":true,"reasons":[]}},"config_revision_short":"0123456789ab","addresses":[],"transitions":[{transition}],"last_change":[]}},
+        "connections":[]}}}}"#
+    )
+    .replace('\n', "")
+}
+
+#[test]
+fn a_switchover_waits_until_the_role_has_changed() {
+    let moved =
+        r#"{"ago_secs":0.0,"from":"released","to":"standby","reason":"the partner is active"}"#;
+    let daemon = FakeDaemon::answering(vec![
+        pair_status("active", "active", ""),
+        done("offered to the partner"),
+        pair_status("active", "handing-over", ""),
+        pair_status("standby", "standby", moved),
+    ]);
+    let output = vipsec(&["switchover", "--socket", &daemon.socket]);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    let text = stdout(&output);
+    assert!(text.starts_with("this node is standby after 0."), "{text}");
+    assert!(text.ends_with("  the partner is active\n"), "{text}");
+    assert!(
+        stderr(&output).ends_with(" s: handing-over\n"),
+        "{}",
+        stderr(&output)
+    );
+    assert_eq!(
+        daemon.asked()[1],
+        r#"{"cmd":"switchover","dry_run":false,"force":false,"v":1}"#
+    );
+}
+
+#[test]
+fn a_switchover_that_is_refused_says_why_and_what_to_do() {
+    let daemon = FakeDaemon::answering(vec![
+        pair_status("active", "active", ""),
+        refused(
+            "a switchover now would lose packets: x; y",
+            "vipsec switchover --force",
+        ),
+    ]);
+    let output = vipsec(&["switchover", "--socket", &daemon.socket]);
+    assert_eq!(code(&output), 1);
+    assert_eq!(
+        stderr(&output),
+        "vipsec: a switchover now would lose packets: x; y\n        vipsec switchover --force\n"
+    );
+    daemon.asked();
+
+    let lonely = FakeDaemon::answering(vec![status("up", "null")]);
+    let output = vipsec(&["switchover", "--force", "--socket", &lonely.socket]);
+    assert_eq!(code(&output), 1);
+    assert!(stderr(&output).starts_with("vipsec: this gateway has no partner\n"));
+    lonely.asked();
+}
+
+#[test]
+fn a_dry_run_asks_once_and_changes_nothing() {
+    let daemon = FakeDaemon::answering(vec![done("ready: nothing would be lost")]);
+    let output = vipsec(&["switchover", "--dry-run", "--socket", &daemon.socket]);
+    assert_eq!(
+        (code(&output), stdout(&output).as_str()),
+        (0, "ready: nothing would be lost\n")
+    );
+    assert_eq!(
+        daemon.asked(),
+        [r#"{"cmd":"switchover","dry_run":true,"force":false,"v":1}"#]
+    );
+}
+
+#[test]
+fn status_shows_the_pair() {
+    let answer = pair_status("standby", "standby", "");
+    let daemon = FakeDaemon::answering(vec![answer]);
+    let output = vipsec(&["status", "--socket", &daemon.socket]);
+    let headline = "\nSTANDBY for 0s, in sync, ready to take over without loss\n";
+    assert!(stdout(&output).contains(headline), "{}", stdout(&output));
+    daemon.asked();
+}
+
+#[test]
+fn check_explains_the_pair() {
+    let folder = Folder::new();
+    let pair = "[pair]\nmember = \"a\"\nsecret_file = \"pair.secret\"\nconnections = \"connections.toml\"\n\
+        [[pair.path]]\nlocal = \"192.0.2.1\"\npeer = \"192.0.2.2\"\n\
+        [[pair.address]]\naddress = \"203.0.113.1/24\"\nlink = \"wan0\"\nside = \"wan\"\n";
+    folder.write("vipsec.toml", pair, 0o644);
+    folder.write("connections.toml", CONFIG, 0o644);
+    folder.write("azure.psk", KEY, 0o600);
+    folder.write("pair.secret", KEY, 0o600);
+    let output = check(&folder, &["--explain"]);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    assert!(stderr(&output).contains("a cut of this one cable makes two active nodes"));
+    let text = stdout(&output);
+    assert!(
+        text.contains("\n[pair]  this node\n  member          = \"a\""),
+        "{text}"
+    );
+    assert!(text.contains("\nazure  route-based\n"), "{text}");
+
+    // A complaint about the other file names that file.
+    folder.write("connections.toml", &format!("{CONFIG}colour = 1\n"), 0o644);
+    let output = check(&folder, &[]);
+    assert_eq!(code(&output), 3);
+    assert!(
+        stderr(&output).contains("/connections.toml:6:1\n"),
+        "{}",
+        stderr(&output)
+    );
+}
+
 #[test]
 fn up_without_waiting_prints_what_the_daemon_says() {
     let daemon = FakeDaemon::answering(vec![done("azure is starting")]);
@@ -393,6 +511,7 @@ fn man_pages_for_every_command() {
         "vipsec-run.1",
         "vipsec-check.1",
         "vipsec-status.1",
+        "vipsec-switchover.1",
         "vipsec-up.1",
     ] {
         assert!(page(name).starts_with(".ie"), "{name}");

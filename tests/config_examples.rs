@@ -64,7 +64,7 @@ fn every_example_loads() {
             seen += 1;
         }
     }
-    assert_eq!(seen, 5);
+    assert_eq!(seen, 8);
 }
 
 #[test]
@@ -99,6 +99,23 @@ fn the_examples_are_what_they_say() {
         [ConnectionKind::RouteBased, ConnectionKind::PolicyBased]
     );
     assert_eq!(full.warnings, []);
+}
+
+/// The two nodes are each other's partner, and would do the same.
+#[test]
+fn the_two_nodes_of_the_pair_belong_together() {
+    let (a, b) = (load("pair-a.toml"), load("pair-b.toml"));
+    assert_eq!((&a.warnings, &b.warnings), (&vec![], &vec![]));
+    assert_eq!(a.connections, b.connections);
+    assert_eq!(a.revision, load("pair-connections.toml").revision);
+    assert_eq!(a.shared, b.shared);
+    let (a, b) = (a.pair.unwrap(), b.pair.unwrap());
+    assert_eq!(a.member, b.member.other());
+    assert_eq!(a.addresses, b.addresses);
+    assert_eq!(a.connections, Some(configs().join("pair-connections.toml")));
+    for (here, there) in a.paths.iter().zip(&b.paths) {
+        assert_eq!((here.local, here.peer), (there.peer, there.local));
+    }
 }
 
 /// Section, then key, then every value of it, as systemd reads a unit.
@@ -167,6 +184,11 @@ fn the_systemd_unit_gives_what_the_daemon_needs_and_no_more() {
         assert_eq!(one(hardening), "yes", "{hardening}");
     }
     assert_eq!(one("ProtectSystem"), "strict");
+    // The partner's connections are stored beside the main file, and the daemon sets
+    // arp_ignore on the links of the virtual addresses.
+    let folder = Path::new(config::DEFAULT_PATH).parent().unwrap();
+    assert_eq!(Path::new(one("ReadWritePaths")), folder);
+    assert!(!service.contains_key("ProtectKernelTunables"));
     // Session keys do not reach a disk by way of a core dump.
     assert_eq!(one("LimitCORE"), "0");
     // The control socket is where the configuration puts it by default.

@@ -162,6 +162,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         offload: OffloadPolicy {
             udp_segment: options.offload,
             udp_gro: options.offload,
+            esp_relay: options.offload,
         },
         ..DataPlaneConfig::default()
     };

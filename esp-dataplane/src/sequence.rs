@@ -117,6 +117,14 @@ impl SequenceRange {
             .fetch_max(ceiling.min(self.width.last()), Ordering::Release);
     }
 
+    /// The last number that may be sent is `last`, also where that is less than before: a
+    /// partner begins to count on it. Numbers that were reserved a moment ago may still leave,
+    /// so the caller chooses `last` far above [`SequenceRange::next`].
+    pub fn limit(&self, last: u64) {
+        self.ceiling
+            .store(last.min(self.width.last()), Ordering::Release);
+    }
+
     /// The next number that would be handed out.
     #[must_use]
     pub fn next(&self) -> u64 {

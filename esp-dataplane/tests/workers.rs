@@ -208,6 +208,7 @@ fn without_any_offload_the_same_arrives() {
                 offload: OffloadPolicy {
                     udp_segment: false,
                     udp_gro: false,
+                    esp_relay: false,
                 },
                 ..Scene::default().config
             },

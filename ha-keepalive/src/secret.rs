@@ -10,7 +10,7 @@ pub(crate) type Key = Zeroizing<[u8; 32]>;
 
 /// The pair secret from the configuration. Every use draws its own key under its own label, so
 /// that an advert key cannot open the sync channel (HKDF, RFC 5869, with SHA-256).
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PairSecret(SecretBytes);
 
 /// The pair secret is too short to be one.

@@ -160,6 +160,17 @@ mod tests {
     }
 
     #[test]
+    fn the_first_number_leaves_room_to_count() {
+        let start = origin();
+        let mut dpd = Dpd::new(u32::MAX, start);
+        let probe = dpd.step(&policy(), start + 10 * SECOND);
+        let DpdStep::Probe { sequence, .. } = probe else {
+            panic!("{probe:?}");
+        };
+        assert_eq!(sequence, u32::MAX >> 1);
+    }
+
+    #[test]
     fn traffic_counts_as_life() {
         let start = origin();
         let mut dpd = Dpd::new(5, start);

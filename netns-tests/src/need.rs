@@ -33,7 +33,7 @@ pub const KEEPALIVED: Need = Need::Program("keepalived", "keepalived");
 pub const NFT: Need = Need::Program("nft", "nftables");
 
 /// Where Debian and Ubuntu install charon.
-pub(crate) const CHARON: &str = "/usr/lib/ipsec/charon";
+pub const CHARON: &str = "/usr/lib/ipsec/charon";
 const LIBIPSEC: &str = "/usr/lib/ipsec/plugins/libstrongswan-kernel-libipsec.so";
 
 /// Why the scenario cannot run here; `None` when it can.

@@ -13,7 +13,7 @@ use crate::error::Outcome;
 use crate::isolation;
 use crate::need::{Need, first_missing};
 
-/// No scenario may take longer; a hanging one is ended with its logs shown.
+/// No scenario may take longer, unless it says so; a hanging one is ended with its logs shown.
 const PATIENCE: Duration = Duration::from_secs(240);
 
 /// Lines of each log that a failed scenario shows.
@@ -33,7 +33,7 @@ const LOG_TAIL: usize = 60;
 pub fn scenario<F: FnOnce() -> Outcome>(needs: &[Need], body: F) {
     let name = test_name::<F>();
     if isolation::inside() {
-        if let Err(error) = run_inside(&name, body) {
+        if let Err(error) = run_inside(&name, PATIENCE, body) {
             panic!("{name}: {error}");
         }
         return;
@@ -66,8 +66,17 @@ pub fn scenario<F: FnOnce() -> Outcome>(needs: &[Need], body: F) {
 /// For programs: runs `body` in a private world, with the terminal connected.
 /// The exit code is 0 on success, 1 on an error, 2 when this machine cannot run it.
 pub fn isolated(needs: &[Need], body: impl FnOnce() -> Outcome) -> ExitCode {
+    isolated_for(PATIENCE, needs, body)
+}
+
+/// Like [`isolated`], for a program that may take up to `patience`.
+pub fn isolated_for(
+    patience: Duration,
+    needs: &[Need],
+    body: impl FnOnce() -> Outcome,
+) -> ExitCode {
     if isolation::inside() {
-        return match run_inside("program", body) {
+        return match run_inside("program", patience, body) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
                 eprintln!("error: {error}");
@@ -96,9 +105,9 @@ pub fn isolated(needs: &[Need], body: impl FnOnce() -> Outcome) -> ExitCode {
     }
 }
 
-fn run_inside(name: &str, body: impl FnOnce() -> Outcome) -> Outcome {
+fn run_inside(name: &str, patience: Duration, body: impl FnOnce() -> Outcome) -> Outcome {
     isolation::furnish()?;
-    watch(name);
+    watch(name, patience);
     let shown = ShowLogsUnlessDisarmed(true);
     let result = body();
     if result.is_ok() {
@@ -124,11 +133,11 @@ impl Drop for ShowLogsUnlessDisarmed {
     }
 }
 
-fn watch(name: &str) {
+fn watch(name: &str, patience: Duration) {
     let name = name.to_owned();
     thread::spawn(move || {
-        thread::sleep(PATIENCE);
-        eprintln!("{name}: no end after {PATIENCE:?}");
+        thread::sleep(patience);
+        eprintln!("{name}: no end after {patience:?}");
         show_logs();
         std::process::exit(1);
     });
@@ -146,7 +155,8 @@ fn show_logs() {
     }
 }
 
-fn logs(directory: &Path) -> Vec<PathBuf> {
+/// Every file `*.log` below a directory.
+pub(crate) fn logs(directory: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let Ok(entries) = fs::read_dir(directory) else {
         return found;

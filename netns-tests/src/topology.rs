@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use crate::LabError;
-use crate::lab::{Bridge, Cable, Host, Lab, pull_at_once};
+use crate::lab::{Cable, Host, Lab};
 
 /// Two sites and the internet between them.
 ///
@@ -151,99 +151,6 @@ impl BehindNat {
             nat,
             gw_b,
             host_b,
-        })
-    }
-}
-
-/// Two gateways behind one address, and a peer that knows that one address only.
-///
-/// ```text
-///                     ┌── wan  gw-1  lan ──┐
-///   gw-b ── wan switch      sync │         lan switch ── host-a
-///    │                └── wan  gw-2  lan ──┘
-///   host-b
-///          203.0.113.1 on the WAN, 10.1.0.1 on the LAN: whoever is active
-///          203.0.113.11, .12 and 10.1.0.11, .12: the nodes' own
-/// ```
-/// Every cable of a node ends in a switch (or, `sync`, in the other node), so pulling it is
-/// what pulling a cable is: the node sees its carrier go, the others see nothing.
-#[derive(Debug)]
-pub struct PairedSite {
-    /// The two nodes.
-    pub nodes: [Node; 2],
-    /// Between the nodes; its first end is node 1.
-    pub sync: Cable,
-    /// The peer, [`B_WAN`].
-    pub gw_b: Host,
-    /// Behind the peer.
-    pub host_b: Host,
-    /// On the pair's LAN; its gateway is 10.1.0.1.
-    pub host_a: Host,
-    /// The WAN's switch.
-    pub wan: Bridge,
-    /// The LAN's switch.
-    pub lan: Bridge,
-}
-
-/// One gateway of a pair, with its cables.
-#[derive(Debug)]
-pub struct Node {
-    /// The machine: devices `wan`, `lan` and `sync`.
-    pub host: Host,
-    /// To the WAN switch.
-    pub wan: Cable,
-    /// To the LAN switch.
-    pub lan: Cable,
-}
-
-impl Node {
-    /// The machine is gone as far as anybody on WAN and LAN can see: both cables at once.
-    ///
-    /// # Errors
-    /// When a device is gone.
-    pub fn cut_off(&self) -> Result<(), LabError> {
-        pull_at_once(&[&self.wan, &self.lan])
-    }
-}
-
-impl PairedSite {
-    /// Builds it; nobody has the shared addresses yet.
-    ///
-    /// # Errors
-    /// When the lab cannot be built.
-    pub fn new(lab: &Lab) -> Result<Self, LabError> {
-        let switches = lab.host("switches")?;
-        let wan = Bridge::new(&switches, "wan")?;
-        let lan = Bridge::new(&switches, "lan")?;
-        let node = |number: u8| -> Result<Node, LabError> {
-            let host = lab.host(&format!("gw-{number}"))?;
-            let cables = (wan.plug(&host, "wan")?, lan.plug(&host, "lan")?);
-            host.address("wan", &format!("203.0.113.1{number}/24"))?;
-            host.address("lan", &format!("10.1.0.1{number}/16"))?;
-            let (wan, lan) = cables;
-            Ok(Node { host, wan, lan })
-        };
-        let nodes = [node(1)?, node(2)?];
-        let [one, two] = &nodes;
-        let sync = Cable::plug((&one.host, "sync"), (&two.host, "sync"))?;
-        one.host.address("sync", "192.168.255.1/30")?;
-        two.host.address("sync", "192.168.255.2/30")?;
-        let gw_b = lab.host("gw-b")?;
-        wan.plug(&gw_b, "wan")?;
-        gw_b.address("wan", &format!("{B_WAN}/24"))?;
-        let (host_b, _) = site(lab, &gw_b, "host-b", ["10.2.0", "fd00:b:"])?;
-        let host_a = lab.host("host-a")?;
-        lan.plug(&host_a, "lan")?;
-        host_a.address("lan", &format!("{HOST_A}/16"))?;
-        host_a.route("default", v4(10, 1, 0, 1))?;
-        Ok(Self {
-            nodes,
-            sync,
-            gw_b,
-            host_b,
-            host_a,
-            wan,
-            lan,
         })
     }
 }

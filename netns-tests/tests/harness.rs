@@ -1,17 +1,19 @@
 //! The lab itself, before any of our own code is in it: a probe that lies would make every
 //! other scenario worthless.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use netns_tests::lab::{Bridge, wait_for};
+use netns_tests::lab::{Bridge, Host, wait_for};
 use netns_tests::need::{DUMPCAP, PING, TSHARK};
+use netns_tests::pair::{NODE_LAN, NODE_WAN, Pair};
 use netns_tests::peer::{StrongSwan, swan};
 use netns_tests::probe::{Amount, Bulk, Capture, Numbered, Ping, Tshark};
 use netns_tests::topology::{
     A_HIDDEN, A_NET, A_NET6, A_WAN, B_NET, B_NET6, B_WAN, HOST_A, HOST_B, HOST_B6, NAT_WAN,
 };
 use netns_tests::tunnel::{expect_ping, expect_pings};
-use netns_tests::{BehindNat, Lab, Need, TwoSites, need, scenario};
+use netns_tests::{BehindNat, Lab, LabError, Need, TwoSites, need, scenario};
 
 /// Without a tunnel the sites do not reach each other: a ping that arrives in another
 /// scenario can only have come through its tunnel.
@@ -216,6 +218,49 @@ fn strongswan_to_strongswan_through_a_nat() {
             expect_ping(&net.host_a, HOST_B)?;
             expect_ping(&net.host_b, HOST_A)?;
         }
+        Ok(())
+    });
+}
+
+/// A muted cable carries nothing and keeps its carrier; isolated ports do not hear each other,
+/// and everybody else hears both.
+#[test]
+fn the_network_of_a_pair_breaks_as_told() {
+    scenario(&[PING], || {
+        let net = Pair::new(&Lab::new()?)?;
+        let [a, b] = &net.nodes;
+        let answers = |from: &Host, to: Ipv4Addr| -> Result<bool, LabError> {
+            let ping = Ping::to(to.into()).count(2);
+            Ok(ping.from(from)?.received > 0)
+        };
+        let patience = Duration::from_secs(5);
+        let reach = |from: &Host, to: Ipv4Addr| Ping::to(to.into()).until_answered(from, patience);
+        reach(&a.host, NODE_LAN[1])?;
+        reach(&net.lan_host, NODE_LAN[0])?;
+        reach(&net.lan_host, NODE_LAN[1])?;
+        reach(&net.peer, NODE_WAN[0])?;
+        net.split()?;
+        assert!(!answers(&a.host, NODE_LAN[1])?, "split on the LAN");
+        assert!(
+            !answers(&b.host, "10.99.0.1".parse()?)?,
+            "split on the sync link"
+        );
+        assert!(answers(&net.lan_host, NODE_LAN[0])? && answers(&net.lan_host, NODE_LAN[1])?);
+        assert!(answers(&net.peer, NODE_WAN[0])? && answers(&net.peer, NODE_WAN[1])?);
+        net.heal_split()?;
+        reach(&a.host, NODE_LAN[1])?;
+        a.vanish()?;
+        assert!(!answers(&net.lan_host, NODE_LAN[0])? && !answers(&net.peer, NODE_WAN[0])?);
+        assert!(!answers(&a.host, NODE_LAN[1])?);
+        let links = a.host.ip("-br link")?.stdout;
+        assert_eq!(links.matches("LOWER_UP").count(), 4, "with lo: {links}");
+        a.reappear()?;
+        reach(&net.peer, NODE_WAN[0])?;
+        a.wan.pull()?;
+        let links = a.host.ip("-br link show dev wan0")?.stdout;
+        assert!(!links.contains("LOWER_UP"), "{links}");
+        a.wan.replug()?;
+        reach(&net.peer, NODE_WAN[0])?;
         Ok(())
     });
 }

@@ -187,7 +187,7 @@ fn every_esp_suite_is_read_by_tshark() {
     let mut needs = AGAINST_OURSELVES.to_vec();
     needs.extend([need::DUMPCAP, need::TSHARK]);
     scenario(&needs, || {
-        let pair = AgainstOurselves::start(&policy_a(), &Options { keylog: true })?;
+        let pair = AgainstOurselves::start(&policy_a(), &Options::with_keylog())?;
         let capture = Capture::start(&pair.sites.gw_b, "wan", "ip proto 50")?;
         let pings = 5;
         for (proposal, _) in ESP {

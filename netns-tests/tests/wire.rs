@@ -11,7 +11,7 @@ use netns_tests::tunnel::{
 };
 use netns_tests::{Lab, LabError, Need, TwoSites, need, scenario};
 
-const KEYLOG: Options = Options { keylog: true };
+const KEYLOG: Options = Options::with_keylog();
 
 fn with_tshark(needs: &[Need]) -> Vec<Need> {
     let mut needs = needs.to_vec();

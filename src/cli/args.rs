@@ -13,7 +13,7 @@ Exit codes:
   2  the command line is wrong
   3  the configuration is wrong
   4  no daemon answers
-  5  it was started, and did not come up in time";
+  5  it was started, and was not done in time";
 
 /// A userspace IPsec/IKEv1 gateway: tunnels to peers that know one address and one key.
 #[derive(Debug, Parser)]
@@ -88,6 +88,15 @@ pub(super) enum Action {
     Down {
         /// The connection
         connection: String,
+    },
+    /// Hand the role over to the partner, or take it from there, without losing a packet
+    Switchover {
+        /// Even if packets would be lost
+        #[arg(long)]
+        force: bool,
+        /// Only say whether it could be done now
+        #[arg(long)]
+        dry_run: bool,
     },
     /// Make the daemon read its configuration again; tunnels that did not change stay up
     Reload,

@@ -35,6 +35,10 @@ fn report(path: &Path, config: &ResolvedConfig, explain: bool, palette: Palette)
     if !explain {
         return text;
     }
+    if let Some(explanation) = &config.pair_explanation {
+        let pair = palette.paint(Tone::Strong, "[pair]");
+        text += &format!("\n{pair}  this node\n{}\n", explanation.render(palette));
+    }
     for (connection, explanation) in config.connections.iter().zip(&config.explanations) {
         let kind = match connection.kind {
             ConnectionKind::RouteBased => "route-based",

@@ -1,8 +1,8 @@
-//! The command line: `vipsec run`, `check`, `status`, `watch`, `up`, `down`, `reload` and
-//! the rest. What a command does to a running daemon goes over the control socket.
+//! The command line: `vipsec run`, `check`, `status`, `watch`, `up`, `down`,
+//! `switchover`, `reload` and the rest. What a command does to a running daemon goes over the control socket.
 //!
 //! Exit codes: 0 done; 1 refused or failed; 2 wrong command line; 3 wrong configuration; 4
-//! no daemon; 5 not up in time. Results go to standard output, everything else to standard
+//! no daemon; 5 not done in time. Results go to standard output, everything else to standard
 //! error, and every error says what to do next.
 
 mod args;
@@ -10,6 +10,7 @@ mod ask;
 mod check;
 mod generate;
 mod output;
+mod switchover;
 mod up;
 mod watch;
 
@@ -94,6 +95,7 @@ fn dispatch<E: Display>(
             no_wait,
         } => up::up(&daemon, &connection, (!no_wait).then_some(timeout)),
         Action::Down { connection } => ask::done(&daemon, &Command::Down { connection }),
+        Action::Switchover { force, dry_run } => switchover::switchover(&daemon, force, dry_run),
         Action::Reload => ask::done(&daemon, &Command::Reload),
         Action::Keylog {
             action: KeylogAction::On { directory },

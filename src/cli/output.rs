@@ -23,7 +23,7 @@ pub(super) enum Failure {
     Client(ClientError),
     /// The daemon refused.
     Refused(Refusal),
-    /// A connection was started and did not come up in time.
+    /// It was started and was not done in time.
     NotInTime {
         /// What.
         message: String,

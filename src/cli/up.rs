@@ -102,6 +102,7 @@ mod tests {
             workers: 1,
             cipher_backends: Vec::new(),
             keylog: None,
+            pair: None,
             connections: vec![ConnectionStatus {
                 name: "azure".to_owned(),
                 state,

@@ -9,7 +9,7 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::fault::{EXPECTED_DURATION, Fault};
+use super::fault::{EXPECTED_DURATION, Fault, SecretKind};
 use super::problem::Findings;
 
 /// What stands at a key.
@@ -120,14 +120,18 @@ pub(super) fn refuse_unknown<S: Section>(table: &DeTable<'_>, findings: &mut Fin
             name,
             "psk" | "secret" | "key" | "password" | "pre_shared_key"
         );
-        let fault = if looks_secret && S::HEADER == "[[connection]]" {
-            Fault::PskInline
-        } else {
-            Fault::UnknownKey {
+        let secret = match S::HEADER {
+            "[[connection]]" => Some(SecretKind::PreSharedKey),
+            "[pair]" => Some(SecretKind::PairSecret),
+            _ => None,
+        };
+        let fault = match secret {
+            Some(kind) if looks_secret => Fault::PskInline { kind },
+            _ => Fault::UnknownKey {
                 section: S::HEADER,
                 key: name.to_owned(),
                 known: S::KEYS.iter().map(|known| known.name).collect(),
-            }
+            },
         };
         findings.add(&key.span(), fault);
     }

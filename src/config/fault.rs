@@ -1,10 +1,21 @@
 //! Every way in which a configuration can be wrong. `words.rs` says it in words.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
+use ha_keepalive::SecretTooShort;
 use ipnet::IpNet;
 
 use super::problem::Severity;
+
+/// Which secret a file holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum SecretKind {
+    /// Of one connection, shared with the peer.
+    PreSharedKey,
+    /// Of the two nodes.
+    PairSecret,
+}
 
 /// Something wrong with a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,7 +93,11 @@ pub(super) enum Fault {
         why: &'static str,
     },
     /// An interface name that the kernel would refuse.
-    BadDevice { found: String, reason: &'static str },
+    BadDevice {
+        key: &'static str,
+        found: String,
+        reason: &'static str,
+    },
     /// An MSS that does not fit the MTU.
     MssAboveMtu { mss: u16, mtu: u16, limit: u16 },
     /// A port without a protocol that has ports.
@@ -147,16 +162,26 @@ pub(super) enum Fault {
     RouteOutsideSelectors { route: IpNet },
     /// A peer without a known address, where one is needed.
     AnyPeer { why: &'static str },
+    /// A ping through the tunnel that cannot work.
+    Ping { address: String, why: &'static str },
     /// Phase 1 ends before phase 2.
     Phase1Shorter { phase1: String, phase2: String },
 
-    // --- the pre-shared key ---
+    // --- the pre-shared key and the pair secret ---
     /// A secret in the file itself.
-    PskInline,
+    PskInline { kind: SecretKind },
     /// The key file could not be read.
-    PskUnreadable { path: PathBuf, reason: String },
+    PskUnreadable {
+        kind: SecretKind,
+        path: PathBuf,
+        reason: String,
+    },
     /// The key file is no regular file or too large.
-    PskNotAFile { path: PathBuf, what: &'static str },
+    PskNotAFile {
+        kind: SecretKind,
+        path: PathBuf,
+        what: &'static str,
+    },
     /// Others may read the key file.
     PskPermissions { path: PathBuf, mode: u32 },
     /// Somebody else owns the key file.
@@ -166,9 +191,44 @@ pub(super) enum Fault {
     /// A byte that two ends may encode in different ways.
     PskNotPrintable { path: PathBuf, position: usize },
     /// The key can be guessed.
-    PskWeak { path: PathBuf, bits: u32 },
+    PskWeak {
+        kind: SecretKind,
+        path: PathBuf,
+        bits: u32,
+    },
+    /// A pair secret that could be guessed from one captured advert.
+    PairSecretTooShort {
+        path: PathBuf,
+        reason: SecretTooShort,
+    },
     /// A key that the peer's product refuses.
     PskRefusedByAzure { path: PathBuf, character: char },
+
+    // --- the pair ---
+    /// The file of connections could not be read.
+    ConnectionsUnreadable { path: PathBuf, reason: String },
+    /// Connections in the main file beside a file of connections.
+    ConnectionsTwice,
+    /// A key file that cannot be kept the same on two nodes.
+    PskNotShared { found: String },
+    /// More ways between the nodes than the protocol has room for.
+    TooManyPaths { count: usize },
+    /// Both ends of a path are the same address.
+    PathToItself { address: IpAddr },
+    /// Two paths with an end in common.
+    PathTwice { key: &'static str, address: IpAddr },
+    /// A path that would move with what it decides on.
+    PathOnVirtualAddress { key: &'static str, address: IpAddr },
+    /// The same virtual address twice.
+    DuplicateVirtualAddress { address: IpAddr },
+    /// A next hop that is not on the address's link.
+    GatewayOutside { gateway: IpAddr, address: IpNet },
+    /// A tunnel that would stay behind when the addresses move.
+    LocalNotVirtual { local: IpAddr, wan: Vec<IpAddr> },
+    /// A health check that would overtake itself.
+    HealthTimeoutTooLong { timeout: String, interval: String },
+    /// One cut cable makes two active nodes.
+    OnePath,
 
     // --- worth a look ---
     /// A profile's own proposals are weak and were left out.
@@ -192,6 +252,7 @@ impl Fault {
             | Self::PskRefusedByAzure { .. }
             | Self::ProfileNeedsWeak { .. }
             | Self::AggressiveMode
+            | Self::OnePath
             | Self::AllowWeakUnused => Severity::Warning,
             _ => Severity::Error,
         }
@@ -213,9 +274,16 @@ impl Fault {
             Self::HostBits { .. } => Some("a prefix whose host bits are zero".to_owned()),
             Self::BadProposal { examples, .. } => Some(format!("for example {examples}")),
             Self::EmptyList { .. } => Some("at least one value".to_owned()),
-            Self::BadDevice { .. } => {
-                Some("1 to 15 letters, digits, '-', '_' or '.', as in \"vti-azure\"".to_owned())
+            Self::BadDevice { key, .. } => {
+                let example = if *key == "link" { "eth0" } else { "vti-azure" };
+                Some(format!(
+                    "1 to 15 letters, digits, '-', '_' or '.', as in \"{example}\""
+                ))
             }
+            Self::PskNotShared { .. } => {
+                Some("a name below the folder of this file, as in \"azure.psk\"".to_owned())
+            }
+            Self::TooManyPaths { .. } => Some("one or two".to_owned()),
             Self::MssAboveMtu { limit, .. } => Some(format!("at most {limit}")),
             Self::PskNotPrintable { .. } => Some(EXPECTED_PSK.to_owned()),
             _ => None,

@@ -1,9 +1,10 @@
 //! What the loader asks of the machine, behind a trait so that tests need no real secrets.
 
+use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ipsec_types::SecretBytes;
 use zeroize::Zeroizing;
@@ -99,5 +100,64 @@ impl Files for RealFiles {
 
     fn user(&self) -> u32 {
         rustix::process::geteuid().as_raw()
+    }
+}
+
+/// A machine on which some files have other content than on the disk: what a partner sent is
+/// judged before it is stored.
+#[derive(Debug, Clone)]
+pub struct Overlay<F> {
+    base: F,
+    files: BTreeMap<PathBuf, SecretBytes>,
+}
+
+impl<F: Files> Overlay<F> {
+    /// `base`, and nothing else yet.
+    pub fn new(base: F) -> Self {
+        Self {
+            base,
+            files: BTreeMap::new(),
+        }
+    }
+
+    /// The file at `path` has this content. As a key it belongs to us and nobody else may
+    /// read it, which is how it would be stored.
+    pub fn put(&mut self, path: &Path, content: SecretBytes) {
+        self.files.insert(path.to_owned(), content);
+    }
+}
+
+impl<F: Files> Files for Overlay<F> {
+    fn read_config(&self, path: &Path) -> io::Result<String> {
+        let Some(content) = self.files.get(path) else {
+            return self.base.read_config(path);
+        };
+        if content.len() as u64 > MAX_CONFIG_BYTES {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        let text = std::str::from_utf8(content.expose());
+        text.map(str::to_owned)
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+    }
+
+    fn read_secret(&self, path: &Path) -> io::Result<SecretFile> {
+        let Some(content) = self.files.get(path) else {
+            return self.base.read_secret(path);
+        };
+        Ok(SecretFile {
+            content: content.clone(),
+            mode: 0o600,
+            owner: self.base.user(),
+            regular: true,
+            truncated: content.len() as u64 > MAX_SECRET_BYTES,
+        })
+    }
+
+    fn host_name(&self) -> String {
+        self.base.host_name()
+    }
+
+    fn user(&self) -> u32 {
+        self.base.user()
     }
 }

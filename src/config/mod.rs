@@ -22,6 +22,7 @@ mod raw;
 mod resolve;
 mod resolved;
 mod secret;
+mod shared;
 mod source;
 mod suggest;
 #[cfg(test)]
@@ -29,23 +30,27 @@ mod tests;
 mod value;
 mod words;
 
+use std::io::ErrorKind;
 use std::path::Path;
 
+use toml::Spanned;
 use toml::de::DeTable;
 
-use document::Section;
+use document::{Field, Section};
 use fault::Fault;
 use problem::Findings;
-use source::Source;
+use source::{InFile, Source, Sources};
 
 pub use explain::{Explanation, Origin, Setting};
-pub use files::{Files, RealFiles, SecretFile};
+pub use files::{Files, Overlay, RealFiles, SecretFile};
 pub use pair::{HealthCheck, MoverConfig, PairConfig, PairPath, Side, VirtualAddress};
 pub use problem::{ConfigErrors, Problem, Severity};
 pub use profile::Profile;
 pub use resolved::{
-    ConnectionKind, Gateway, Mss, ResolvedConfig, ResolvedConnection, Revision, VtiConfig,
+    ConnectionKind, Gateway, Mss, ResolvedConfig, ResolvedConnection, Revision, TunnelPing,
+    VtiConfig,
 };
+pub use shared::{NotShared, SharedConfig};
 
 /// Where the configuration is unless the command line says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/vipsec/vipsec.toml";
@@ -66,8 +71,8 @@ pub fn load(path: &Path) -> Result<ResolvedConfig, ConfigErrors> {
 /// # Errors
 /// [`ConfigErrors`] with everything that is wrong.
 pub fn load_with(path: &Path, files: &dyn Files) -> Result<ResolvedConfig, ConfigErrors> {
-    let (source, resolved, findings) = examine(path, files);
-    let problems = findings.into_problems(&source);
+    let (sources, resolved, findings) = examine(path, files);
+    let problems = findings.into_problems(&sources);
     match resolved {
         Some(mut config) => {
             config.warnings = problems;
@@ -77,13 +82,18 @@ pub fn load_with(path: &Path, files: &dyn Files) -> Result<ResolvedConfig, Confi
     }
 }
 
-/// The text, what it comes to if it is right, and everything that is to be said about it.
-fn examine(path: &Path, files: &dyn Files) -> (Source, Option<ResolvedConfig>, Findings) {
+/// The texts, what they come to if they are right, and everything that is to be said about
+/// them.
+fn examine(path: &Path, files: &dyn Files) -> (Sources, Option<ResolvedConfig>, Findings) {
     let mut findings = Findings::default();
+    let mut sources = Sources {
+        main: Source::new(path, String::new()),
+        connections: None,
+    };
     let text = match files.read_config(path) {
         Ok(text) => text,
         Err(error) => {
-            findings.add_without_place(if error.kind() == std::io::ErrorKind::FileTooLarge {
+            findings.add_without_place(if error.kind() == ErrorKind::FileTooLarge {
                 Fault::FileTooLarge {
                     limit: files::MAX_CONFIG_BYTES,
                 }
@@ -92,13 +102,62 @@ fn examine(path: &Path, files: &dyn Files) -> (Source, Option<ResolvedConfig>, F
                     reason: secret::plain_reason(&error),
                 }
             });
-            return (Source::new(path, String::new()), None, findings);
+            return (sources, None, findings);
         }
     };
-    let source = Source::new(path, text);
-    let resolved = parse(&source, &mut findings)
-        .and_then(|raw| resolve::resolve(&raw, &source, files, &mut findings));
-    (source, resolved, findings)
+    sources.main = Source::new(path, text);
+    let Some(main) = parse::<raw::RawFile>(&sources.main, &mut findings) else {
+        return (sources, None, findings);
+    };
+    let shared = match named_connections(&main) {
+        None => None,
+        Some(name) => {
+            if let Some(beside) = main.connection.given() {
+                findings.add(&beside.span(), Fault::ConnectionsTwice);
+            }
+            sources.connections = read_connections(path, name, files, &mut findings);
+            findings.enter(InFile::Connections);
+            let read = |source| parse::<raw::RawConnections>(source, &mut findings);
+            // What could not be read has been noted, and is not "no connection".
+            let read = sources.connections.as_ref().and_then(read);
+            findings.enter(InFile::Main);
+            Some(read.map_or(Field::Invalid, |raw| raw.connection))
+        }
+    };
+    let read = resolve::Read {
+        sources: &sources,
+        main: &main,
+        shared: shared.as_ref(),
+    };
+    let resolved = resolve::resolve(&read, files, &mut findings);
+    (sources, resolved, findings)
+}
+
+/// The file of connections that `[pair]` names.
+fn named_connections(main: &raw::RawFile) -> Option<&Spanned<String>> {
+    main.pair.given()?.get_ref().0.connections.given()
+}
+
+/// Reads the file `name`, which is beside the main file at `path`.
+fn read_connections(
+    path: &Path,
+    name: &Spanned<String>,
+    files: &dyn Files,
+    findings: &mut Findings,
+) -> Option<Source> {
+    let path = path.parent().unwrap_or(Path::new("")).join(name.get_ref());
+    match files.read_config(&path) {
+        Ok(text) => Some(Source::new(&path, text)),
+        Err(error) => {
+            let reason = if error.kind() == ErrorKind::FileTooLarge {
+                format!("it is larger than {} bytes", files::MAX_CONFIG_BYTES)
+            } else {
+                secret::plain_reason(&error)
+            };
+            findings.add(&name.span(), Fault::ConnectionsUnreadable { path, reason });
+            None
+        }
+    }
 }
 
 /// Where the configuration at `path` puts the control socket; the default when it does not
@@ -118,7 +177,7 @@ pub fn control_socket(path: &Path) -> std::path::PathBuf {
 
 /// The raw file; `None` when it is not TOML, because what the parser made of the rest would
 /// only give rise to more faults.
-fn parse(source: &Source, findings: &mut Findings) -> Option<raw::RawFile> {
+fn parse<S: Section>(source: &Source, findings: &mut Findings) -> Option<S> {
     let (table, errors) = DeTable::parse_recoverable(source.text());
     for error in &errors {
         let message = error.message().lines().next().unwrap_or("").to_owned();
@@ -130,5 +189,5 @@ fn parse(source: &Source, findings: &mut Findings) -> Option<raw::RawFile> {
         return None;
     }
     let span = table.span();
-    Some(raw::RawFile::read(table.get_ref(), &span, findings))
+    Some(S::read(table.get_ref(), &span, findings))
 }

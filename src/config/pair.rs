@@ -1,6 +1,7 @@
 //! The partner gateway, resolved: everything a node of a pair needs to know of itself. All of it
 //! is node-local but the file of connections, which the two nodes keep the same.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use ha_keepalive::{AdvertInterval, Member, PairSecret, Priority};
 use ipnet::IpNet;
 
 /// `[pair]`: this node's part in the pair.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PairConfig {
     /// Which of the two this node is; the other one is the other.
     pub member: Member,
@@ -66,6 +67,16 @@ pub struct VirtualAddress {
     pub gateway: Option<IpAddr>,
 }
 
+impl fmt::Display for VirtualAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} on {} ({})", self.address, self.link, self.side)?;
+        match self.gateway {
+            Some(gateway) => write!(f, ", gateway {gateway}"),
+            None => Ok(()),
+        }
+    }
+}
+
 /// What a link leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Side {
@@ -73,6 +84,15 @@ pub enum Side {
     Wan,
     /// To the hosts.
     Lan,
+}
+
+impl fmt::Display for Side {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Wan => "wan",
+            Self::Lan => "lan",
+        })
+    }
 }
 
 /// `[pair.health]`: a program whose exit status says whether this node is fit to be active.

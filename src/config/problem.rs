@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 use super::fault::Fault;
-use super::source::Source;
+use super::source::{InFile, Source, Sources};
 use crate::palette::{Palette, Tone};
 
 /// How bad it is.
@@ -23,6 +23,7 @@ pub enum Severity {
 /// Something wrong, and where in the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Finding {
+    file: InFile,
     pub(super) fault: Fault,
     /// Bytes of the file to point at; `None` when the fault is not in its text.
     pub(super) span: Option<Range<usize>>,
@@ -34,12 +35,20 @@ pub(super) struct Finding {
 #[derive(Debug, Default)]
 pub(super) struct Findings {
     list: Vec<Finding>,
+    /// Where the places of what is noted next are.
+    file: InFile,
 }
 
 impl Findings {
+    /// What is noted from here on stands in `file`.
+    pub(super) fn enter(&mut self, file: InFile) {
+        self.file = file;
+    }
+
     /// Notes `fault` at `span`.
     pub(super) fn add(&mut self, span: &Range<usize>, fault: Fault) {
         self.list.push(Finding {
+            file: self.file,
             fault,
             span: Some(span.clone()),
             related: None,
@@ -54,6 +63,7 @@ impl Findings {
         related: (Range<usize>, &'static str),
     ) {
         self.list.push(Finding {
+            file: self.file,
             fault,
             span: Some(span.clone()),
             related: Some(related),
@@ -63,6 +73,7 @@ impl Findings {
     /// Notes a fault that is not in the file's text.
     pub(super) fn add_without_place(&mut self, fault: Fault) {
         self.list.push(Finding {
+            file: self.file,
             fault,
             span: None,
             related: None,
@@ -82,13 +93,15 @@ impl Findings {
         self.list.iter().map(|finding| &finding.fault)
     }
 
-    /// The findings as their readers see them, in the order of the file.
-    pub(super) fn into_problems(mut self, source: &Source) -> Vec<Problem> {
-        self.list
-            .sort_by_key(|finding| finding.span.as_ref().map_or(0, |span| span.start));
+    /// The findings as their readers see them, in the order of the files.
+    pub(super) fn into_problems(mut self, sources: &Sources) -> Vec<Problem> {
+        self.list.sort_by_key(|finding| {
+            let start = finding.span.as_ref().map_or(0, |span| span.start);
+            (finding.file, start)
+        });
         self.list
             .iter()
-            .map(|finding| Problem::new(finding, source))
+            .map(|finding| Problem::new(finding, sources.get(finding.file)))
             .collect()
     }
 }
@@ -124,7 +137,7 @@ impl Problem {
         let place = finding.span.as_ref().map(|span| {
             let position = source.position(span.start);
             let mut excerpt = source.excerpt(span);
-            if finding.fault == Fault::PskInline || excerpt.may_show_a_secret() {
+            if matches!(finding.fault, Fault::PskInline { .. }) || excerpt.may_show_a_secret() {
                 excerpt = excerpt.without_value();
             }
             Place {

@@ -12,6 +12,14 @@ section! {
     RawFile, "" {
         gateway: Table<RawGateway>,
         connection: Tables<RawConnection>,
+        pair: Table<RawPair>,
+    }
+}
+
+section! {
+    /// The file of connections that `[pair]` may name.
+    RawConnections, "" {
+        connection: Tables<RawConnection>,
     }
 }
 
@@ -84,6 +92,8 @@ section! {
         delay: DurationText,
         retry: DurationText,
         max_failures: i64,
+        ping: String,
+        ping_from: String,
     }
 }
 
@@ -120,6 +130,62 @@ section! {
     }
 }
 
+section! {
+    /// The partner gateway.
+    RawPair, "[pair]" {
+        member: String,
+        secret_file: String,
+        priority: i64,
+        advert_interval: DurationText,
+        preempt: DurationText,
+        hold_down: DurationText,
+        commit_wait: DurationText,
+        grace: DurationText,
+        path_check: Vec<Spanned<String>>,
+        connections: String,
+        path: Tables<RawPath>,
+        address: Tables<RawAddress>,
+        health: Table<RawHealth>,
+        mover: Table<RawMover>,
+    }
+}
+
+section! {
+    /// One way between the two nodes.
+    RawPath, "[[pair.path]]" {
+        local: String,
+        peer: String,
+    }
+}
+
+section! {
+    /// A virtual address.
+    RawAddress, "[[pair.address]]" {
+        address: String,
+        link: String,
+        side: String,
+        gateway: String,
+    }
+}
+
+section! {
+    /// A program that says whether this node is fit.
+    RawHealth, "[pair.health]" {
+        exec: String,
+        interval: DurationText,
+        timeout: DurationText,
+        failures: i64,
+    }
+}
+
+section! {
+    /// A program that moves the addresses.
+    RawMover, "[pair.mover]" {
+        exec: String,
+        timeout: DurationText,
+    }
+}
+
 /// Every section of the file with its keys, for the reference page.
 #[cfg(test)]
 pub(super) fn sections() -> Vec<(&'static str, &'static [super::document::Key])> {
@@ -133,5 +199,10 @@ pub(super) fn sections() -> Vec<(&'static str, &'static [super::document::Key])>
         (RawRetransmit::HEADER, RawRetransmit::KEYS),
         (RawVti::HEADER, RawVti::KEYS),
         (RawSelector::HEADER, RawSelector::KEYS),
+        (RawPair::HEADER, RawPair::KEYS),
+        (RawPath::HEADER, RawPath::KEYS),
+        (RawAddress::HEADER, RawAddress::KEYS),
+        (RawHealth::HEADER, RawHealth::KEYS),
+        (RawMover::HEADER, RawMover::KEYS),
     ]
 }

@@ -1,6 +1,7 @@
 //! The configuration that the program uses: every default filled in, every name understood.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use super::explain::Explanation;
 use super::pair::PairConfig;
 use super::problem::Problem;
 use super::profile::Profile;
+use super::shared::SharedConfig;
 
 /// A whole file, resolved. Only [`load`](super::load) makes one, so it is never half right.
 #[derive(Debug, Clone)]
@@ -23,12 +25,17 @@ pub struct ResolvedConfig {
     pub connections: Vec<ResolvedConnection>,
     /// The partner gateway.
     pub pair: Option<PairConfig>,
+    /// What the two nodes keep the same, when `[pair]` names a file of connections: exactly
+    /// what was loaded, for replication.
+    pub shared: Option<SharedConfig>,
     /// Names the content of `connections`: equal on two nodes when they would do the same.
     pub revision: Revision,
     /// What a human should look at; the configuration is usable all the same.
     pub warnings: Vec<Problem>,
     /// Where each setting of each connection came from, in the order of `connections`.
     pub explanations: Vec<Explanation>,
+    /// The same for `[pair]`.
+    pub pair_explanation: Option<Explanation>,
 }
 
 /// Settings of the daemon itself.
@@ -65,6 +72,17 @@ pub struct ResolvedConnection {
     pub replay_window: u32,
     /// The tunnel interface.
     pub vti: VtiConfig,
+    /// What is pinged through the tunnel when a peer that speaks no DPD is silent.
+    pub ping: Option<TunnelPing>,
+}
+
+/// A ping through the tunnel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TunnelPing {
+    /// Behind the peer; it has to answer.
+    pub target: IpAddr,
+    /// An address of this machine that may use the tunnel.
+    pub source: IpAddr,
 }
 
 impl ResolvedConnection {
@@ -138,6 +156,13 @@ impl Revision {
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
+    }
+
+    /// The first eight bytes, for adverts.
+    #[must_use]
+    pub fn as_u64(&self) -> u64 {
+        let [a, b, c, d, e, f, g, h, ..] = self.0;
+        u64::from_be_bytes([a, b, c, d, e, f, g, h])
     }
 
     /// The first twelve hexadecimal digits: enough for a human to compare.

@@ -1,12 +1,13 @@
-//! The pre-shared key: who may read it, what may stand in it, and whether it can be guessed
-//! (RFC 2409 with a weak key is open to one active man in the middle, CVE-2018-5389).
+//! Pre-shared keys and the pair secret: who may read them, what may stand in them, and
+//! whether they can be guessed (RFC 2409 with a weak key is open to one active man in the middle, CVE-2018-5389).
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use ha_keepalive::PairSecret;
 use ipsec_types::SecretBytes;
 
-use super::fault::Fault;
+use super::fault::{Fault, SecretKind};
 use super::files::Files;
 use super::problem::Findings;
 
@@ -16,6 +17,7 @@ const ENOUGH_BITS: u32 = 80;
 /// Reads the key that `path` names and judges it. `None` when it cannot be used; every
 /// reason is in `findings`.
 pub(super) fn load(
+    kind: SecretKind,
     path: &Path,
     files: &dyn Files,
     span: &Range<usize>,
@@ -26,7 +28,7 @@ pub(super) fn load(
         Ok(file) => file,
         Err(error) => {
             let reason = plain_reason(&error);
-            findings.add(span, Fault::PskUnreadable { path, reason });
+            findings.add(span, Fault::PskUnreadable { kind, path, reason });
             return None;
         }
     };
@@ -36,7 +38,7 @@ pub(super) fn load(
         } else {
             "not a regular file"
         };
-        findings.add(span, Fault::PskNotAFile { path, what });
+        findings.add(span, Fault::PskNotAFile { kind, path, what });
         return None;
     }
     let mut usable = true;
@@ -70,7 +72,7 @@ pub(super) fn load(
             findings.add(span, fault);
             usable = false;
         }
-        None => warn_of_weakness(key, path, span, findings),
+        None => warn_of_weakness(kind, key, path, span, findings),
     }
     usable.then(|| SecretBytes::from(key))
 }
@@ -104,10 +106,18 @@ fn refuse_content(key: &[u8], path: &Path) -> Option<Fault> {
     })
 }
 
-fn warn_of_weakness(key: &[u8], path: PathBuf, span: &Range<usize>, findings: &mut Findings) {
+fn warn_of_weakness(
+    kind: SecretKind,
+    key: &[u8],
+    path: PathBuf,
+    span: &Range<usize>,
+    findings: &mut Findings,
+) {
     let bits = entropy_bits(key);
-    if bits < ENOUGH_BITS {
-        findings.add(span, Fault::PskWeak { path, bits });
+    // What is too short is refused, and needs no advice on top.
+    let refused = kind == SecretKind::PairSecret && key.len() < PairSecret::MIN_LEN;
+    if bits < ENOUGH_BITS && !refused {
+        findings.add(span, Fault::PskWeak { kind, path, bits });
     }
 }
 

@@ -13,6 +13,34 @@ pub(super) struct Source {
     text: String,
 }
 
+/// Which of the files something stands in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub(super) enum InFile {
+    /// The one that was asked for.
+    #[default]
+    Main,
+    /// The file of connections that `[pair]` names.
+    Connections,
+}
+
+/// The texts that make one configuration.
+#[derive(Debug, Clone)]
+pub(super) struct Sources {
+    pub(super) main: Source,
+    /// The file of connections, if there is one and it could be read.
+    pub(super) connections: Option<Source>,
+}
+
+impl Sources {
+    /// The text of `file`.
+    pub(super) fn get(&self, file: InFile) -> &Source {
+        match file {
+            InFile::Main => &self.main,
+            InFile::Connections => self.connections.as_ref().unwrap_or(&self.main),
+        }
+    }
+}
+
 /// A place in the file as editors count it: lines and characters from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Position {

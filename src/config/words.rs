@@ -5,7 +5,7 @@ use std::fmt;
 
 use ipnet::IpNet;
 
-use super::fault::Fault;
+use super::fault::{Fault, SecretKind};
 use super::suggest::nearest;
 
 impl fmt::Display for Fault {
@@ -55,17 +55,16 @@ impl fmt::Display for Fault {
             } => {
                 write!(f, "\"{proposal}\" uses {algorithm}: {why}")
             }
-            Self::BadDevice { found, reason } => {
-                write!(f, "device cannot be \"{found}\": {reason}")
+            Self::Ping { address, why } => write!(f, "{address} {why}"),
+            Self::BadDevice { key, found, reason }
+            | Self::BadName { key, found, reason } => {
+                write!(f, "{key} cannot be \"{found}\": {reason}")
             }
             Self::MssAboveMtu { mss, mtu, .. } => {
                 write!(f, "mss {mss} does not fit into the mtu of {mtu}")
             }
             Self::PortWithoutProtocol { port } => {
                 write!(f, "port {port} without a protocol that has ports")
-            }
-            Self::BadName { key, found, reason } => {
-                write!(f, "{key} cannot be \"{found}\": {reason}")
             }
             Self::MtuTooSmallForIpv6 { mtu } => {
                 write!(f, "mtu {mtu} is too small for the IPv6 in this tunnel")
@@ -158,16 +157,12 @@ impl fmt::Display for Fault {
                     "phase 1 ends after {phase1}, before phase 2 with {phase2}"
                 )
             }
-            Self::PskInline => f.write_str("a pre-shared key stands in the configuration file"),
-            Self::PskUnreadable { path, reason } => {
-                write!(
-                    f,
-                    "cannot read the pre-shared key {}: {reason}",
-                    path.display()
-                )
+            Self::PskInline { kind } => write!(f, "a {kind} stands in the configuration file"),
+            Self::PskUnreadable { kind, path, reason } => {
+                write!(f, "cannot read the {kind} {}: {reason}", path.display())
             }
-            Self::PskNotAFile { path, what } => {
-                write!(f, "the pre-shared key {} is {what}", path.display())
+            Self::PskNotAFile { kind, path, what } => {
+                write!(f, "the {kind} {} is {what}", path.display())
             }
             Self::PskPermissions { path, mode } => {
                 write!(
@@ -188,13 +183,14 @@ impl fmt::Display for Fault {
                     path.display()
                 )
             }
-            Self::PskWeak { path, bits } => {
+            Self::PskWeak { kind, path, bits } => {
                 write!(
                     f,
-                    "the pre-shared key {} has about {bits} bits of entropy",
+                    "the {kind} {} has about {bits} bits of entropy",
                     path.display()
                 )
             }
+            Self::PairSecretTooShort { reason, .. } => reason.fmt(f),
             Self::PskRefusedByAzure { path, character } => {
                 write!(
                     f,
@@ -209,7 +205,71 @@ impl fmt::Display for Fault {
                 )
             }
             Self::AllowWeakUnused => f.write_str("allow_weak is true, and no proposal needs it"),
+            Self::ConnectionsUnreadable { path, reason } => {
+                let path = path.display();
+                write!(f, "cannot read the file of connections {path}: {reason}")
+            }
+            Self::ConnectionsTwice => f.write_str(
+                "a [[connection]] stands here, and [pair] says that they stand in a file of their own",
+            ),
+            Self::PskNotShared { found } => write!(
+                f,
+                "psk_file \"{found}\" cannot be kept the same on both nodes"
+            ),
+            Self::TooManyPaths { count } => write!(f, "there are {count} [[pair.path]]"),
+            Self::PathToItself { address } => {
+                write!(f, "local and peer of this path are both {address}")
+            }
+            Self::PathTwice { key, address } => {
+                write!(f, "both paths have the {key} address {address}")
+            }
+            Self::PathOnVirtualAddress { key, address } => {
+                write!(f, "{key} {address} of this path is a virtual address")
+            }
+            Self::DuplicateVirtualAddress { address } => {
+                write!(f, "a second [[pair.address]] with {address}")
+            }
+            Self::GatewayOutside { gateway, address } => {
+                write!(f, "gateway {gateway} cannot be reached from {address}")
+            }
+            Self::LocalNotVirtual { local, wan } => {
+                let wan: Vec<String> = wan.iter().map(ToString::to_string).collect();
+                let wan = match wan.as_slice() {
+                    [] => "there is none".to_owned(),
+                    some => some.join(", "),
+                };
+                write!(
+                    f,
+                    "local {local} is no virtual address on the WAN side ({wan}): this tunnel would not move to the partner"
+                )
+            }
+            Self::HealthTimeoutTooLong { timeout, interval } => write!(
+                f,
+                "timeout {timeout} of the health check is longer than its interval {interval}"
+            ),
+            Self::OnePath => f.write_str(
+                "there is one [[pair.path]] only: a cut of this one cable makes two active nodes",
+            ),
         }
+    }
+}
+
+impl SecretKind {
+    /// The key that names its file.
+    fn key(self) -> &'static str {
+        match self {
+            Self::PreSharedKey => "psk_file",
+            Self::PairSecret => "secret_file",
+        }
+    }
+}
+
+impl fmt::Display for SecretKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::PreSharedKey => "pre-shared key",
+            Self::PairSecret => "pair secret",
+        })
     }
 }
 
@@ -221,10 +281,14 @@ impl Fault {
             Self::FileUnreadable { .. } => {
                 "name the file with -c FILE, or run as root: sudo vipsec ...".to_owned()
             }
-            Self::UnknownKey { key, known, .. } => {
-                let meant = nearest(key, known.iter().copied())?;
-                format!("did you mean \"{meant}\"?")
-            }
+            Self::UnknownKey { key, known, .. } => match nearest(key, known.iter().copied()) {
+                Some(meant) => format!("did you mean \"{meant}\"?"),
+                None if known == &["connection"] => {
+                    "the file of connections has nothing else: the rest stands in the main file"
+                        .to_owned()
+                }
+                None => return None,
+            },
             Self::NotOneOf { found, allowed, .. } => {
                 let meant = nearest(found, allowed.iter().copied())?;
                 format!("did you mean \"{meant}\"?")
@@ -258,6 +322,12 @@ impl Fault {
             Self::LocalIsRemote { .. } => {
                 "local is this gateway's outer address, remote the peer's".to_owned()
             }
+            Self::Ping { .. } => {
+                "ping an address that a remote selector (or the peer's network) contains; the ping \
+                 leaves from the first of vti.addresses that a local selector contains, or from \
+                 ping_from, an address of this machine"
+                    .to_owned()
+            }
             Self::MixedFamilies { .. } => "use IPv4 on both sides or IPv6 on both sides".to_owned(),
             Self::UnusableAddress { .. } => "write the address that the peer knows".to_owned(),
             Self::DuplicateConnection { .. } => "give every connection its own name".to_owned(),
@@ -284,14 +354,22 @@ impl Fault {
             Self::Phase1Shorter { .. } => {
                 "most peers expect phase 1 to outlive phase 2, as with \"8h\" and \"1h\"".to_owned()
             }
-            Self::PskInline => {
-                "put the key into a file of its own (chmod 600) and name it with psk_file".to_owned()
+            Self::PskInline { kind } => {
+                let key = kind.key();
+                format!("put it into a file of its own (chmod 600) and name that with {key}")
             }
             Self::PskUnreadable { path, .. } => format!("check that it exists: sudo ls -l {}", path.display()),
-            Self::PskNotAFile { .. } => "psk_file names a small file with the key alone".to_owned(),
+            Self::PskNotAFile { kind, .. } => {
+                format!("{} names a small file with the secret alone", kind.key())
+            }
             Self::PskPermissions { path, .. } => format!("sudo chmod 600 {}", path.display()),
             Self::PskOwner { path, .. } => format!("sudo chown root {}", path.display()),
-            Self::PskEmpty { path } | Self::PskWeak { path, .. } => {
+            Self::PskEmpty { path }
+            | Self::PskWeak {
+                kind: SecretKind::PreSharedKey,
+                path,
+                ..
+            } => {
                 format!("for example: openssl rand -hex 32 > {}", path.display())
             }
             Self::PskRefusedByAzure { .. } => {
@@ -305,6 +383,53 @@ impl Fault {
                 "encode a binary key as text at both ends, as with base64".to_owned()
             }
             Self::NoConnection => "see docs/config.md, or start from configs/minimal.toml".to_owned(),
+            Self::PairSecretTooShort { path, .. }
+            | Self::PskWeak {
+                kind: SecretKind::PairSecret,
+                path,
+                ..
+            } => format!(
+                "openssl rand -hex 32 > {}, and the same file on the partner",
+                path.display()
+            ),
+            Self::ConnectionsUnreadable { path, .. } => format!(
+                "both nodes have the same one: write {}, or copy it from the partner",
+                path.display()
+            ),
+            Self::ConnectionsTwice => {
+                "move it there, or remove connections from [pair] and keep the two main files the same yourself"
+                    .to_owned()
+            }
+            Self::PskNotShared { .. } => {
+                "the key travels to the partner with the connections and is stored beside them"
+                    .to_owned()
+            }
+            Self::TooManyPaths { .. } => {
+                "keep the two that fail apart from each other: the sync link and the LAN".to_owned()
+            }
+            Self::PathToItself { .. } => {
+                "local is this node's own address on that link, peer the partner's".to_owned()
+            }
+            Self::PathTwice { .. } => {
+                "a second path helps only if it is another link with addresses of its own".to_owned()
+            }
+            Self::PathOnVirtualAddress { .. } => {
+                "use the own addresses of the two nodes: this one moves between them".to_owned()
+            }
+            Self::DuplicateVirtualAddress { .. } => "remove one of them".to_owned(),
+            Self::GatewayOutside { address, .. } => format!(
+                "write a router's address within {}, and not the address itself",
+                address.trunc()
+            ),
+            Self::LocalNotVirtual { .. } => {
+                "use a virtual address, or add it as [[pair.address]] with side = \"wan\"".to_owned()
+            }
+            Self::HealthTimeoutTooLong { .. } => {
+                "a run must end before the next one begins".to_owned()
+            }
+            Self::OnePath => {
+                "add a second [[pair.path]] over another link, such as the LAN".to_owned()
+            }
             Self::FileTooLarge { .. }
             | Self::Syntax { .. }
             | Self::MissingKey { .. }

@@ -39,6 +39,16 @@ pub enum Command {
     },
     /// Read the configuration again.
     Reload,
+    /// Hand the role over to the partner, or take it from there. The answer comes at once;
+    /// the progress is in the status.
+    Switchover {
+        /// Even if packets would be lost.
+        #[serde(default)]
+        force: bool,
+        /// Only say whether it could be done.
+        #[serde(default)]
+        dry_run: bool,
+    },
     /// Only the counters.
     Counters,
     /// Write session keys into a folder, for Wireshark.
@@ -51,7 +61,7 @@ pub enum Command {
 }
 
 /// What the daemon answers.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "reply", content = "data", rename_all = "kebab-case")]
 pub enum Reply {
     /// To [`Command::Status`].
@@ -106,6 +116,26 @@ impl Refusal {
         let message = format!("there is no connection \"{name}\"");
         Self::new(RefusalKind::UnknownConnection, message).with_hint(hint)
     }
+
+    /// A switchover without a partner.
+    #[must_use]
+    pub fn no_partner() -> Self {
+        Self::new(RefusalKind::NoPartner, "this gateway has no partner")
+            .with_hint("a pair is configured with [pair]: see docs/pair.md")
+    }
+
+    /// A switchover that would lose packets, and everything that stands against it.
+    #[must_use]
+    pub fn not_ready(reasons: impl IntoIterator<Item = impl fmt::Display>) -> Self {
+        let reasons: Vec<String> = reasons.into_iter().map(|r| r.to_string()).collect();
+        let message = format!(
+            "a switchover now would lose packets: {}",
+            reasons.join("; ")
+        );
+        Self::new(RefusalKind::NotReady, message).with_hint(
+            "wait until vipsec status says that it is ready, or accept the loss: vipsec switchover --force",
+        )
+    }
 }
 
 impl fmt::Display for Refusal {
@@ -126,6 +156,10 @@ pub enum RefusalKind {
     Version,
     /// The configuration is wrong; the running one stays.
     Config,
+    /// There is no partner to hand over to.
+    NoPartner,
+    /// A switchover would lose packets now.
+    NotReady,
     /// It was tried and did not work.
     Failed,
     /// The daemon has no time now.

@@ -43,6 +43,13 @@ fn commands_on_the_wire() {
             r#"{"cmd":"down","connection":"a","v":1}"#,
         ),
         (Command::Reload, r#"{"cmd":"reload","v":1}"#),
+        (
+            Command::Switchover {
+                force: false,
+                dry_run: true,
+            },
+            r#"{"cmd":"switchover","dry_run":true,"force":false,"v":1}"#,
+        ),
         (Command::Counters, r#"{"cmd":"counters","v":1}"#),
         (
             Command::KeylogOn {
@@ -77,6 +84,23 @@ fn replies_on_the_wire() {
         assert_eq!(text(encode_reply(&reply)), format!("{wire}\n"));
         assert_eq!(decode_reply(wire.as_bytes()).unwrap(), reply);
     }
+}
+
+#[test]
+fn a_switchover_that_would_lose_packets_says_why() {
+    let refusal = Refusal::not_ready(["the standby is not in sync", "a negotiation is in flight"]);
+    assert_eq!(refusal.kind, RefusalKind::NotReady);
+    assert_eq!(
+        refusal.message,
+        "a switchover now would lose packets: the standby is not in sync; a negotiation is in flight"
+    );
+    assert!(refusal.hint.unwrap().contains("--force"));
+    let short = decode_command(br#"{"v":1,"cmd":"switchover"}"#).unwrap();
+    let plain = Command::Switchover {
+        force: false,
+        dry_run: false,
+    };
+    assert_eq!(short, plain);
 }
 
 #[test]

@@ -14,10 +14,12 @@ use tracing::{info, trace, warn};
 use super::DaemonError;
 use super::gateway::Gateway;
 use super::ike_socket::IkeDatagram;
+use super::pair::{Pair, PairInput};
 use super::tunnels::Tunnels;
 use crate::cli::RunOptions;
 use crate::config::ResolvedConnection;
 use crate::control::{Call, Command as Request, Refusal, RefusalKind, Reply};
+use crate::status::Counters;
 
 /// How often the negotiator hears which peers are alive: finer than any DPD delay.
 const LIFE_INTERVAL: Duration = Duration::from_secs(1);
@@ -26,6 +28,8 @@ const LIFE_INTERVAL: Duration = Duration::from_secs(1);
 pub(super) struct Daemon {
     pub(super) gateway: Gateway,
     pub(super) tunnels: Tunnels,
+    /// The partner, if there is one.
+    pub(super) pair: Option<Pair>,
     pub(super) options: RunOptions,
     pub(super) started: Instant,
     /// From port 500, where anybody can fill it, and from port 4500: apart, so that a flood
@@ -44,6 +48,7 @@ enum Wake {
     Call(Call),
     Workers,
     Timer(Option<TimerName>),
+    Pair(PairInput),
     Life,
     Reload,
     Stop(&'static str),
@@ -81,14 +86,17 @@ impl Daemon {
         let mut signals = Signals::listen()?;
         let mut life = interval(LIFE_INTERVAL);
         life.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut stopping = false;
         loop {
-            self.gateway.settle(Instant::now());
+            self.settle();
             let deadline = self.deadline();
             let wake = tokio::select! {
                 biased;
                 _ = signals.terminate.recv() => Wake::Stop("SIGTERM"),
                 _ = signals.interrupt.recv() => Wake::Stop("SIGINT"),
                 _ = signals.hangup.recv() => Wake::Reload,
+                // Before all that peers and users can send: the lease hangs on it.
+                input = pair_input(&mut self.pair) => Wake::Pair(input),
                 Some(call) = self.calls.recv() => Wake::Call(call),
                 () = timer(deadline.map(|(at, _)| at)) => Wake::Timer(deadline.and_then(|(_, name)| name)),
                 () = self.wake.notified() => Wake::Workers,
@@ -100,11 +108,19 @@ impl Daemon {
                 Wake::Datagram(datagram) => self.gateway.handle_datagram(now, &datagram),
                 Wake::Call(call) => self.answer(now, call).await,
                 Wake::Workers => {}
+                Wake::Pair(input) => {
+                    if let Some(pair) = &mut self.pair {
+                        pair.handle(input, &mut self.gateway, &mut self.tunnels);
+                    }
+                    self.take_shared(now).await;
+                }
                 Wake::Timer(name) => {
                     trace!(?name, "timer");
                     let gateway = &mut self.gateway;
                     gateway.holds.release_overdue(now, &gateway.data_plane);
-                    gateway.negotiator.handle_timeout(now);
+                    if !gateway.silent {
+                        gateway.ike.handle_timeout(now);
+                    }
                 }
                 Wake::Life => self.look_after(now).await?,
                 Wake::Reload => match self.reload(now).await {
@@ -113,8 +129,36 @@ impl Daemon {
                 },
                 Wake::Stop(signal) => {
                     info!(signal, "stopping");
-                    return Ok(());
+                    let Some(pair) = self.pair.as_mut().filter(|_| !stopping) else {
+                        return Ok(());
+                    };
+                    pair.begin_stop(&mut self.gateway, &mut self.tunnels);
+                    stopping = true;
                 }
+            }
+            if let Some(pair) = &mut self.pair
+                && pair.is_stopped(&mut self.gateway, &mut self.tunnels)
+            {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Carries out all that the negotiator and the workers have to say; with a partner, once
+    /// the standby knows.
+    pub(super) fn settle(&mut self) {
+        let Some(pair) = &mut self.pair else {
+            return self.gateway.settle(Instant::now());
+        };
+        loop {
+            let batch = self.gateway.gather(Instant::now());
+            let idle = batch.is_empty();
+            if !idle {
+                pair.replicate(Instant::now(), &mut self.gateway, batch);
+            }
+            pair.flush(&mut self.gateway, &mut self.tunnels);
+            if idle && !pair.take_worked() {
+                return;
             }
         }
     }
@@ -123,6 +167,9 @@ impl Daemon {
     async fn look_after(&mut self, now: Instant) -> Result<(), DaemonError> {
         self.gateway.report_life(now);
         self.gateway.observe_states(now);
+        if let Some(pair) = &mut self.pair {
+            pair.log_refusals();
+        }
         if let Some(worker) = self.gateway.data_plane.failed_worker() {
             return Err(DaemonError::WorkerEnded(worker));
         }
@@ -133,7 +180,9 @@ impl Daemon {
     /// The next instant at which something is due: by the negotiator, with the timer's name,
     /// or the end of a hold.
     fn deadline(&self) -> Option<(Instant, Option<TimerName>)> {
-        let negotiator = self.gateway.negotiator.poll_timeout();
+        // A silent negotiator's timers wait.
+        let speaks = !self.gateway.silent;
+        let negotiator = self.gateway.ike.poll_timeout().filter(|_| speaks);
         let hold = self.gateway.holds.deadline();
         negotiator
             .map(|(at, name)| (at, Some(name)))
@@ -145,9 +194,9 @@ impl Daemon {
     async fn answer(&mut self, now: Instant, call: Call) {
         let reply = match call.command {
             Request::Status { connection } => self.status(now, connection.as_deref()),
-            Request::Counters => Reply::Counters(self.gateway.counters()),
-            Request::Up { connection } => self.initiate(now, &connection),
-            Request::Down { connection } => self.terminate(now, &connection),
+            Request::Counters => Reply::Counters(self.counters()),
+            Request::Up { connection } => self.want(now, &connection, true),
+            Request::Down { connection } => self.want(now, &connection, false),
             Request::Reload => match self.reload(now).await {
                 Ok(summary) => {
                     info!("{summary}");
@@ -155,6 +204,7 @@ impl Daemon {
                 }
                 Err(refusal) => Reply::Refused(refusal),
             },
+            Request::Switchover { force, dry_run } => self.switchover(force, dry_run),
             Request::KeylogOn { directory } => match self.gateway.start_keylog(&directory) {
                 Ok(()) => Reply::Done(format!(
                     "keys of every SA from now on go to {}",
@@ -181,14 +231,64 @@ impl Daemon {
         {
             return Reply::Refused(refusal);
         }
-        Reply::Status(Box::new(self.gateway.status(now, self.started, only)))
+        let mut status = self.gateway.status(now, self.started, only);
+        if let Some(pair) = &self.pair {
+            status.pair = Some(pair.status(&self.gateway));
+            status.counters = self.counters();
+        }
+        Reply::Status(Box::new(status))
+    }
+
+    /// Every counter that is not zero, by room and reason (invariant I8).
+    fn counters(&self) -> Counters {
+        let mut rooms = self.gateway.counters();
+        if let Some(pair) = &self.pair {
+            let counts = pair.counters().into_iter().filter(|(_, count)| *count > 0);
+            let counts = counts.map(|(reason, count)| (reason.to_owned(), count));
+            let counts: std::collections::BTreeMap<_, _> = counts.collect();
+            if !counts.is_empty() {
+                rooms.insert("pair".to_owned(), counts);
+            }
+        }
+        rooms
+    }
+
+    fn switchover(&mut self, force: bool, dry_run: bool) -> Reply {
+        let Some(pair) = &mut self.pair else {
+            return Reply::Refused(Refusal::no_partner());
+        };
+        let outcome = pair.switchover(force, dry_run);
+        pair.flush(&mut self.gateway, &mut self.tunnels);
+        match outcome {
+            Ok(line) => Reply::Done(line),
+            Err(refusal) => Reply::Refused(refusal),
+        }
+    }
+
+    /// Up or down: the active node's business, which its standby remembers.
+    fn want(&mut self, now: Instant, name: &str, up: bool) -> Reply {
+        if let Some(reason) = self.pair.as_ref().and_then(Pair::not_active) {
+            let refusal = Refusal::new(RefusalKind::Failed, reason)
+                .with_hint("ask the active node; `vipsec status` tells which it is");
+            return Reply::Refused(refusal);
+        }
+        let reply = if up {
+            self.initiate(now, name)
+        } else {
+            self.terminate(now, name)
+        };
+        let id = self.find(name);
+        if let (Some(pair), Ok(id)) = (&mut self.pair, id) {
+            pair.note_wanted(&self.gateway, id);
+        }
+        reply
     }
 
     fn initiate(&mut self, now: Instant, name: &str) -> Reply {
         match self.find(name) {
             Ok(connection) => {
                 self.gateway.taken_down.remove(&connection);
-                self.gateway.negotiator.handle_command(
+                self.gateway.ike.handle_command(
                     now,
                     Command::Initiate {
                         connection,
@@ -205,7 +305,7 @@ impl Daemon {
         match self.find(name) {
             Ok(connection) => {
                 self.gateway
-                    .negotiator
+                    .ike
                     .handle_command(now, Command::Terminate { connection });
                 self.gateway.history.forget_failure(connection);
                 self.gateway.taken_down.insert(connection);
@@ -235,10 +335,11 @@ impl Daemon {
     async fn stop(mut self) {
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
         let now = Instant::now();
-        self.gateway
-            .negotiator
-            .handle_command(now, Command::Shutdown);
-        self.gateway.settle(now);
+        // The SAs of a pair belong to the pair: see `Pair::begin_stop`.
+        if self.pair.is_none() {
+            self.gateway.ike.handle_command(now, Command::Shutdown);
+            self.gateway.settle(now);
+        }
         self.tunnels.remove_all(&self.gateway.data_plane).await;
         self.gateway.data_plane.stop();
         info!("stopped");
@@ -252,6 +353,14 @@ async fn next_datagram(inboxes: &mut [mpsc::Receiver<IkeDatagram>; 2]) -> Option
         Some(datagram) = first.recv() => Some(datagram),
         Some(datagram) = second.recv() => Some(datagram),
         else => None,
+    }
+}
+
+/// What the pair has to handle; for ever nothing without a partner.
+async fn pair_input(pair: &mut Option<Pair>) -> PairInput {
+    match pair {
+        Some(pair) => pair.wait().await,
+        None => core::future::pending().await,
     }
 }
 

@@ -1,21 +1,22 @@
 //! The gateway: one negotiator, one SA database, one data plane, and what passes between them.
 //!
-//! No method here waits. The event loop feeds it, then calls [`Gateway::settle`], which drains
-//! the negotiator until it has nothing more to say.
+//! No method here waits. The event loop feeds it, then asks [`Gateway::gather`] what came of it,
+//! and lets [`Gateway::carry_out`] do it: at once, or with a partner once the partner knows.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use esp_dataplane::replay::ReplayWindowSize;
 use esp_dataplane::worker::{DataPlane, NatTSender};
-use esp_dataplane::{EspEvent, EventReceiver, InstallOptions, Sad};
+use esp_dataplane::{EspEvent, EventReceiver, Sad};
 use ikev1::config::StartMode;
-use ikev1::{Command, Datagram, Event, NATT_PORT, Negotiator, Transmit, TransmitKind};
-use ipsec_types::{ConnectionId, Direction, EspSaPair, Flow, SelectorPair, Spi};
-use tracing::{debug, error, info, warn};
+use ikev1::{Command, Datagram, NATT_PORT, Transmit, TransmitKind};
+use ipsec_types::{ConnectionId, Direction, EspSaPair, Flow, SendGate, Spi};
+use tracing::{debug, warn};
 
+use super::batch::{Batch, Effect, PairId};
+use super::ike::Ike;
 use super::ike_socket::{IkeDatagram, IkeSockets};
 use super::keylog::KeyLog;
 use crate::config::{ResolvedConfig, ResolvedConnection};
@@ -23,23 +24,31 @@ use crate::config::{ResolvedConfig, ResolvedConnection};
 /// Everything that turns negotiations into traffic.
 pub(super) struct Gateway {
     pub(super) config: ResolvedConfig,
-    pub(super) negotiator: Negotiator,
+    pub(super) ike: Ike,
+    /// With a partner, while this node may not speak: the negotiator is not asked for anything.
+    pub(super) silent: bool,
     pub(super) sad: Arc<Sad>,
     pub(super) data_plane: DataPlane,
     pub(super) ike_sockets: IkeSockets,
+    pub(super) gate: Arc<SendGate>,
     nat_t: NatTSender,
     esp_events: EventReceiver,
     pub(super) keylog: Option<KeyLog>,
     /// The inbound SPI that names a pair, by its outbound SPI (which the peer chose, so it is
     /// unique only within its connection).
-    pair_names: HashMap<(ConnectionId, Spi), Spi>,
+    pub(super) pair_names: HashMap<(ConnectionId, Spi), Spi>,
     /// Opened packets at the last look, to tell the negotiator which peers are alive.
     opened: HashMap<ConnectionId, u64>,
     pub(super) history: super::history::History,
     pub(super) holds: super::hold::Holds,
+    pub(super) tunnel_pings: super::tunnel_ping::TunnelPings,
     /// Connections that the operator took down: traffic does not bring them back.
     pub(super) taken_down: HashSet<ConnectionId>,
     pub(super) unsent: u64,
+    /// Dead peer detection has given a peer up, and no IKE SA has come up since.
+    pub(super) peers_dead: bool,
+    /// Which half of the IV space new SAs draw from.
+    pub(super) member: esp_dataplane::iv::Member,
 }
 
 /// The parts a gateway is made of.
@@ -47,7 +56,7 @@ pub(super) struct Parts {
     /// What the file says.
     pub config: ResolvedConfig,
     /// Knows the same connections.
-    pub negotiator: Negotiator,
+    pub ike: Ike,
     /// Shared with the workers.
     pub sad: Arc<Sad>,
     /// What the workers report.
@@ -56,6 +65,8 @@ pub(super) struct Parts {
     pub data_plane: DataPlane,
     /// Port 500.
     pub ike_sockets: IkeSockets,
+    /// Stands in front of every socket.
+    pub gate: Arc<SendGate>,
     /// Open when the operator asked for keys.
     pub keylog: Option<KeyLog>,
 }
@@ -66,10 +77,12 @@ impl Gateway {
         let nat_t = parts.data_plane.nat_t_sender();
         Self {
             config: parts.config,
-            negotiator: parts.negotiator,
+            ike: parts.ike,
+            silent: false,
             sad: parts.sad,
             data_plane: parts.data_plane,
             ike_sockets: parts.ike_sockets,
+            gate: parts.gate,
             nat_t,
             esp_events: parts.esp_events,
             keylog: parts.keylog,
@@ -77,8 +90,11 @@ impl Gateway {
             opened: HashMap::new(),
             history: super::history::History::default(),
             holds: super::hold::Holds::default(),
+            tunnel_pings: super::tunnel_ping::TunnelPings::default(),
             taken_down: HashSet::new(),
             unsent: 0,
+            peers_dead: false,
+            member: esp_dataplane::iv::Member::A,
         }
     }
 
@@ -91,7 +107,7 @@ impl Gateway {
     }
 
     /// Its name, for the log.
-    fn name(&self, id: ConnectionId) -> &str {
+    pub(super) fn name(&self, id: ConnectionId) -> &str {
         self.connection(id)
             .map_or("(removed)", ResolvedConnection::name)
     }
@@ -103,7 +119,7 @@ impl Gateway {
 
     /// An ISAKMP message has arrived on either port.
     pub(super) fn handle_datagram(&mut self, now: Instant, datagram: &IkeDatagram) {
-        self.negotiator.handle_datagram(
+        self.ike.handle_datagram(
             now,
             &Datagram {
                 local: datagram.local,
@@ -113,27 +129,46 @@ impl Gateway {
         );
     }
 
-    /// Carries out all that the negotiator and the workers have to say.
+    /// Carries out all that the negotiator and the workers have to say, at once.
     pub(super) fn settle(&mut self, now: Instant) {
         loop {
-            let mut quiet = true;
-            while let Some(event) = self.esp_events.try_recv() {
-                self.handle_esp_event(now, event);
-                quiet = false;
-            }
-            // Events first: an inbound SA must be open before the message leaves that lets
-            // the peer use it.
-            while let Some(event) = self.negotiator.poll_event() {
-                self.handle_ike_event(now, event);
-                quiet = false;
-            }
-            while let Some(transmit) = self.negotiator.poll_transmit() {
-                self.transmit(&transmit);
-                quiet = false;
-            }
-            if quiet {
+            let batch = self.gather(now);
+            if batch.is_empty() {
                 return;
             }
+            self.carry_out(now, &batch);
+        }
+    }
+
+    /// What the negotiator and the workers have to say. A new inbound SA is open when this
+    /// returns: before the message can leave that lets the peer use it.
+    pub(super) fn gather(&mut self, now: Instant) -> Batch {
+        let mut batch = Batch::default();
+        while let Some(event) = self.esp_events.try_recv() {
+            self.handle_esp_event(now, event);
+        }
+        if self.silent {
+            return batch;
+        }
+        while let Some(event) = self.ike.poll_event() {
+            self.handle_ike_event(now, event, &mut batch);
+        }
+        while let Some(transmit) = self.ike.poll_transmit() {
+            batch.transmits.push(transmit);
+        }
+        batch
+    }
+
+    /// Does what was gathered.
+    pub(super) fn carry_out(&mut self, now: Instant, batch: &Batch) {
+        for effect in &batch.effects {
+            match effect {
+                Effect::Switch(pair) => self.switch_outbound(now, *pair),
+                Effect::Uninstall(pair) => self.uninstall(*pair),
+            }
+        }
+        for transmit in &batch.transmits {
+            self.transmit(transmit);
         }
     }
 
@@ -164,125 +199,6 @@ impl Gateway {
         }
     }
 
-    fn handle_ike_event(&mut self, now: Instant, event: Event) {
-        match event {
-            Event::IkeSaUp {
-                connection,
-                ike_sa,
-                role,
-                remote,
-            } => {
-                info!(connection = self.name(connection), %ike_sa, %role, %remote, "IKE SA up");
-                self.log_ike_key(ike_sa);
-            }
-            Event::IkeSaDown {
-                connection,
-                ike_sa,
-                reason,
-            } => {
-                info!(connection = self.name(connection), %ike_sa, %reason, "IKE SA down");
-            }
-            Event::EspSaUp { pair, replaces } => self.install(now, &pair, replaces),
-            Event::OutboundSwitch {
-                connection,
-                outbound,
-                inbound,
-                ..
-            } => self.switch_outbound(now, connection, inbound, outbound),
-            Event::EspSaDown {
-                connection,
-                inbound,
-                outbound,
-                selectors,
-                reason,
-            } => {
-                self.uninstall(connection, inbound, outbound);
-                info!(connection = self.name(connection), %inbound, %outbound, %selectors, %reason, "ESP SA down");
-            }
-            Event::NegotiationFailed {
-                connection,
-                remote,
-                phase,
-                explanation,
-            } => {
-                let name = connection.map_or("(none)", |id| self.name(id));
-                warn!(connection = name, %remote, ?phase, "{explanation}");
-                if let Some(id) = connection {
-                    self.history.failed(id, now, explanation);
-                }
-            }
-            Event::PeerMoved {
-                connection, remote, ..
-            } => {
-                info!(connection = self.name(connection), %remote, "peer has moved");
-                self.sad.update_peer(connection, remote);
-            }
-            Event::HoldTraffic {
-                connection,
-                at_most,
-            } => self.holds.hold(connection, now, at_most, &self.data_plane),
-            // Nobody to replicate to, no ping target.
-            Event::StateChanged { .. } | Event::ProbeThroughTunnel { .. } => {}
-        }
-    }
-
-    fn install(&mut self, now: Instant, pair: &EspSaPair, replaces: Option<Spi>) {
-        let id = pair.connection;
-        let Some(connection) = self.connection(id) else {
-            warn!(
-                connection = id.0,
-                "negotiated an ESP SA for a connection that is gone"
-            );
-            return;
-        };
-        let options = InstallOptions {
-            replay_window: ReplayWindowSize::new(connection.replay_window).unwrap_or_default(),
-            order: selector_order(connection, &pair.inbound.selectors),
-            ..InstallOptions::default()
-        };
-        let (inbound, outbound) = (pair.inbound.spi, pair.outbound.spi);
-        match self.sad.install_pair(pair, options) {
-            Ok(()) => {
-                info!(
-                    connection = self.name(id), %inbound, %outbound,
-                    suite = %pair.inbound.suite, selectors = %pair.inbound.selectors,
-                    encapsulation = ?pair.inbound.encapsulation,
-                    replaces = replaces.map(tracing::field::display),
-                    "ESP SA up",
-                );
-                self.pair_names.insert((id, outbound), inbound);
-                self.history.forget_failure(id);
-                self.log_esp_keys(pair);
-            }
-            Err(error) => {
-                error!(connection = self.name(id), %inbound, %outbound, %error, "ESP SA cannot be installed");
-                self.negotiator
-                    .handle_command(now, Command::HardLimit { inbound });
-            }
-        }
-    }
-
-    fn uninstall(&mut self, connection: ConnectionId, inbound: Spi, outbound: Spi) {
-        self.sad.remove_inbound(inbound);
-        // The peer may have chosen an SPI that another live pair of ours sends with; that
-        // pair was refused at its installation and must not take the other along.
-        let key = (connection, outbound);
-        if self.pair_names.get(&key) == Some(&inbound) {
-            self.sad.remove_outbound(connection, outbound);
-            self.pair_names.remove(&key);
-        }
-    }
-
-    fn switch_outbound(&mut self, now: Instant, id: ConnectionId, inbound: Spi, outbound: Spi) {
-        let switched = self.sad.switch_outbound(id, outbound);
-        self.holds.release(id, &self.data_plane);
-        if let Err(error) = switched {
-            error!(connection = self.name(id), %outbound, %error, "outbound traffic cannot move to the new ESP SA");
-            self.negotiator
-                .handle_command(now, Command::HardLimit { inbound });
-        }
-    }
-
     fn handle_esp_event(&mut self, now: Instant, event: EspEvent) {
         let command = match event {
             EspEvent::NoSa { connection, flow } => self.on_demand(connection, &flow),
@@ -306,8 +222,20 @@ impl Gateway {
             }),
         };
         if let Some(command) = command {
-            self.negotiator.handle_command(now, command);
+            self.ike.handle_command(now, command);
         }
+    }
+
+    /// SAs of a partner are here under their names.
+    pub(super) fn adopt(&mut self, pair: PairId) {
+        self.pair_names
+            .insert((pair.connection, pair.outbound), pair.inbound);
+    }
+
+    /// No SA has a name any more.
+    pub(super) fn forget_pairs(&mut self) {
+        self.pair_names.clear();
+        self.opened.clear();
     }
 
     fn pair_name(&self, connection: ConnectionId, spi: Spi, direction: Direction) -> Option<Spi> {
@@ -349,7 +277,7 @@ impl Gateway {
         for (connection, packets) in &opened {
             let before = self.opened.get(connection).copied().unwrap_or_default();
             if *packets > before {
-                self.negotiator.handle_command(
+                self.ike.handle_command(
                     now,
                     Command::TrafficSeen {
                         connection: *connection,
@@ -374,7 +302,7 @@ impl Gateway {
             keylog.esp_sa(&sa.state.params)?;
         }
         for sa in self.live_ike_sas() {
-            if let Some(key) = self.negotiator.phase1_key(sa) {
+            if let Some(key) = self.ike.phase1_key(sa) {
                 keylog.ike_sa(sa.initiator.0, &key)?;
             }
         }
@@ -384,14 +312,14 @@ impl Gateway {
     }
 
     fn live_ike_sas(&self) -> Vec<ikev1::IkeSaId> {
-        let connections = self.negotiator.status(Instant::now());
+        let connections = self.ike.status(Instant::now());
         connections
             .iter()
             .flat_map(|connection| connection.ike_sas.iter().map(|sa| sa.id))
             .collect()
     }
 
-    fn log_esp_keys(&mut self, pair: &EspSaPair) {
+    pub(super) fn log_esp_keys(&mut self, pair: &EspSaPair) {
         if let Some(keylog) = &mut self.keylog
             && let Err(error) = keylog
                 .esp_sa(&pair.inbound)
@@ -401,25 +329,14 @@ impl Gateway {
         }
     }
 
-    fn log_ike_key(&mut self, ike_sa: ikev1::IkeSaId) {
+    pub(super) fn log_ike_key(&mut self, ike_sa: ikev1::IkeSaId) {
         let Some(keylog) = &mut self.keylog else {
             return;
         };
-        if let Some(key) = self.negotiator.phase1_key(ike_sa)
+        if let Some(key) = self.ike.phase1_key(ike_sa)
             && let Err(error) = keylog.ike_sa(ike_sa.initiator.0, &key)
         {
             warn!(%error, "key log cannot be written");
         }
     }
-}
-
-/// The place of a selector pair in the config: earlier ones are looked at first.
-fn selector_order(connection: &ResolvedConnection, selectors: &SelectorPair) -> u32 {
-    connection
-        .ike
-        .selectors
-        .iter()
-        .position(|pair| pair == selectors)
-        .and_then(|place| u32::try_from(place).ok())
-        .unwrap_or(u32::MAX)
 }

@@ -10,16 +10,22 @@
 //!
 //! The control plane is one task on one thread; packets never pass through it.
 
+mod batch;
 mod clock;
 mod event_loop;
 mod gateway;
 mod history;
 mod hold;
+mod ike;
+mod ike_events;
 mod ike_socket;
 mod keylog;
+mod pair;
 mod reload;
 mod report;
+mod shared;
 mod start;
+mod tunnel_ping;
 mod tunnels;
 
 use std::io;
@@ -28,6 +34,7 @@ use std::path::PathBuf;
 use esp_dataplane::worker::DataPlaneError;
 use vti::NetError;
 
+pub use pair::{AddressError, PairError};
 pub use tunnels::TunnelError;
 
 use crate::cli::RunOptions;
@@ -52,6 +59,9 @@ pub enum DaemonError {
     /// The netlink socket.
     #[error("cannot open a netlink socket: {0}")]
     NetlinkSocket(#[source] io::Error),
+    /// The pair.
+    #[error(transparent)]
+    Pair(#[from] PairError),
     /// A VTI.
     #[error(transparent)]
     Tunnel(#[from] TunnelError),

@@ -9,6 +9,7 @@ use ipsec_types::ConnectionId;
 use tracing::warn;
 
 use super::event_loop::Daemon;
+use super::pair::Pair;
 use super::start::listen;
 use super::tunnels::Tunnels;
 use crate::config::{self, ResolvedConfig, ResolvedConnection};
@@ -24,18 +25,30 @@ impl Daemon {
             hint: Some("nothing was changed".to_owned()),
         })?;
         if new.gateway != self.gateway.config.gateway {
-            return Err(Refusal {
-                kind: RefusalKind::Config,
-                message: "the [gateway] table has changed, which only a restart can apply"
-                    .to_owned(),
-                hint: Some("nothing was changed".to_owned()),
-            });
+            return Err(only_by_restart("[gateway]"));
         }
-        self.keep_ids(&mut new);
-        self.open_listeners(&new)?;
-        let changed = self.replace_tunnels(&new).await?;
-        let summary = summary(&self.gateway.config, &new, changed);
-        self.gateway.negotiator.handle_command(
+        if new.pair != self.gateway.config.pair {
+            return Err(only_by_restart("[pair]"));
+        }
+        if let Some(proposed) = self.propose(&new)? {
+            return Ok(proposed);
+        }
+        let summary = self.apply_config(now, &mut new).await?;
+        self.share_config();
+        Ok(summary)
+    }
+
+    /// Makes the gateway what a resolved config says. On a refusal everything runs on as before.
+    pub(super) async fn apply_config(
+        &mut self,
+        now: Instant,
+        new: &mut ResolvedConfig,
+    ) -> Result<String, Refusal> {
+        self.keep_ids(new);
+        self.open_listeners(new)?;
+        let changed = self.replace_tunnels(new).await?;
+        let summary = summary(&self.gateway.config, new, changed);
+        self.gateway.ike.handle_command(
             now,
             Command::Reload {
                 connections: new
@@ -46,9 +59,10 @@ impl Daemon {
             },
         );
         // Deletes for removed connections leave before their sockets close.
-        self.gateway.settle(now);
-        self.close_what_is_gone(&new);
-        self.gateway.config = new;
+        self.settle();
+        self.close_what_is_gone(new);
+        self.gateway.config = new.clone();
+        self.open_ways().await;
         Ok(summary)
     }
 
@@ -139,9 +153,12 @@ impl Daemon {
         let data_plane = &self.gateway.data_plane;
         for id in &removed {
             self.tunnels.remove(*id, data_plane).await;
+            keep_lease(&mut self.pair);
         }
         for connection in &wanted {
-            if let Err(error) = self.tunnels.create(connection, data_plane).await {
+            let created = self.tunnels.create(connection, data_plane).await;
+            keep_lease(&mut self.pair);
+            if let Err(error) = created {
                 for made in &wanted {
                     self.tunnels.remove(made.id(), data_plane).await;
                 }
@@ -165,6 +182,21 @@ impl Daemon {
                 warn!(connection = old.name(), %error, "the VTI from before the reload could not be made again");
             }
         }
+    }
+}
+
+fn only_by_restart(table: &str) -> Refusal {
+    Refusal {
+        kind: RefusalKind::Config,
+        message: format!("the {table} table has changed, which only a restart can apply"),
+        hint: Some("nothing was changed".to_owned()),
+    }
+}
+
+/// Making devices takes a while, and the lease on sending runs.
+fn keep_lease(pair: &mut Option<Pair>) {
+    if let Some(pair) = pair {
+        pair.keep_lease();
     }
 }
 

@@ -17,7 +17,7 @@ impl Gateway {
     /// Everything `vipsec status` tells; only one connection when `only` names it.
     pub(super) fn status(&mut self, now: Instant, started: Instant, only: Option<&str>) -> Status {
         let sad = self.sad.status();
-        let negotiations = self.negotiator.status(now);
+        let negotiations = self.ike.status(now);
         let connections = self
             .config
             .connections
@@ -45,6 +45,7 @@ impl Gateway {
                 .keylog
                 .as_ref()
                 .map(|keylog| keylog.directory().to_owned()),
+            pair: None,
             connections,
             counters: self.counters(),
         }
@@ -52,7 +53,7 @@ impl Gateway {
 
     /// Notes in which state every connection is, so that `status` can say since when.
     pub(super) fn observe_states(&mut self, now: Instant) {
-        for negotiation in self.negotiator.status(now) {
+        for negotiation in self.ike.status(now) {
             let id = negotiation.connection;
             let state = state_of(Some(&negotiation), self.history.failure(id).is_some());
             self.history.observe(id, state, now);
@@ -67,7 +68,11 @@ impl Gateway {
         sad: &SadStatus,
     ) -> ConnectionStatus {
         let failure = self.history.failure(connection.id()).cloned();
-        let state = state_of(negotiation, failure.is_some());
+        let state = if self.silent {
+            ConnectionState::Standby
+        } else {
+            state_of(negotiation, failure.is_some())
+        };
         let since = self.history.observe(connection.id(), state, now);
         ConnectionStatus {
             name: connection.name().to_owned(),
@@ -113,8 +118,8 @@ impl Gateway {
                     .insert(reason.to_owned(), count);
             }
         };
-        for (reason, count) in self.negotiator.counters().drops() {
-            note("ikev1", reason.name(), count);
+        for (reason, count) in self.ike.drops() {
+            note("ikev1", reason, count);
         }
         for (reason, count) in &self.sad.counters().drops {
             note("esp", &reason.metric_name(), *count);

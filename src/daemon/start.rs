@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use esp_dataplane::worker::{ControlSink, DataPlane, DataPlaneConfig};
 use esp_dataplane::{AeadBackends, Sad, SadConfig};
-use ikev1::Negotiator;
+use ikev1::{Negotiator, Standby};
 use ipsec_types::SendGate;
 use tokio::sync::{Notify, mpsc};
 use tracing::{info, warn};
@@ -14,7 +14,9 @@ use super::DaemonError;
 use super::clock::entropy;
 use super::event_loop::Daemon;
 use super::gateway::{Gateway, Parts};
+use super::ike::Ike;
 use super::ike_socket::{IkeDatagram, IkeSockets};
+use super::pair::Pair;
 use super::tunnels::Tunnels;
 use crate::cli::RunOptions;
 use crate::config::ResolvedConfig;
@@ -55,7 +57,7 @@ pub(super) async fn start(
     let started = Instant::now();
     // The control socket first: it is what tells a second daemon that we are here.
     let server = control::Server::bind(&options.socket)?;
-    let tunnels = empty_tunnels(config.gateway.workers)?;
+    let tunnels = empty_tunnels(config.gateway.workers, config.pair.is_some())?;
     let wake = Arc::new(Notify::new());
     let (isakmp_sender, isakmp_inbox) = mpsc::channel(IKE_QUEUE);
     let (nat_t_sender, nat_t_inbox) = mpsc::channel(IKE_QUEUE);
@@ -65,6 +67,7 @@ pub(super) async fn start(
     let mut daemon = Daemon {
         gateway: Gateway::new(parts),
         tunnels,
+        pair: None,
         options,
         started,
         ike_inboxes: [isakmp_inbox, nat_t_inbox],
@@ -87,10 +90,10 @@ pub(super) async fn start(
     Ok(daemon)
 }
 
-fn empty_tunnels(workers: usize) -> Result<Tunnels, DaemonError> {
+fn empty_tunnels(workers: usize, paired: bool) -> Result<Tunnels, DaemonError> {
     let (net, netlink) = vti::Netlink::connect().map_err(DaemonError::NetlinkSocket)?;
     tokio::spawn(netlink);
-    Ok(Tunnels::new(net, workers))
+    Ok(Tunnels::new(net, workers, paired))
 }
 
 /// The SA database, the workers and the negotiator, joined by nothing yet.
@@ -100,7 +103,11 @@ fn parts(
     [isakmp, nat_t]: [mpsc::Sender<IkeDatagram>; 2],
     now: Instant,
 ) -> Result<Parts, DaemonError> {
-    let gate = Arc::new(SendGate::always_open());
+    // With a partner the lease opens it (invariant I6).
+    let gate = Arc::new(match config.pair {
+        Some(_) => SendGate::closed(),
+        None => SendGate::always_open(),
+    });
     let wake = Arc::clone(wake);
     let mark = config.gateway.firewall_mark;
     let (sad, esp_events) = Sad::new(SadConfig {
@@ -124,20 +131,23 @@ fn parts(
     )
     .map_err(DaemonError::Workers)?;
     let connections = config.connections.iter();
-    let negotiator = Negotiator::new(
-        connections
-            .map(|connection| Arc::clone(&connection.ike))
-            .collect(),
-        entropy(),
-        now,
-    );
+    let connections = connections.map(|connection| Arc::clone(&connection.ike));
+    let ike = match config.pair {
+        Some(_) => Ike::mute(Standby::new(connections.collect())),
+        None => Ike::Speaking(Box::new(Negotiator::new(
+            connections.collect(),
+            entropy(),
+            now,
+        ))),
+    };
     Ok(Parts {
         config,
-        negotiator,
+        ike,
         sad,
         esp_events,
         data_plane,
-        ike_sockets: IkeSockets::new(gate, mark, isakmp),
+        ike_sockets: IkeSockets::new(Arc::clone(&gate), mark, isakmp),
+        gate,
         keylog: None,
     })
 }
@@ -170,6 +180,29 @@ impl Daemon {
                 return Err(error.into());
             }
         }
+        if let Err(error) = self.open_pair().await {
+            self.tunnels.remove_all(&self.gateway.data_plane).await;
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    /// Joins the pair, if there is one: mute until the pair has agreed who is active.
+    async fn open_pair(&mut self) -> Result<(), DaemonError> {
+        let Some(config) = self.gateway.config.pair.clone() else {
+            return Ok(());
+        };
+        self.gateway.member = super::pair::iv_member(config.member);
+        self.gateway.silent = true;
+        let pair = Pair::open(
+            &config,
+            &self.options.config_path,
+            &self.gateway,
+            &self.tunnels,
+        )
+        .await?;
+        pair.route_to_partner(&self.gateway).await;
+        self.pair = Some(pair);
         Ok(())
     }
 }

@@ -3,6 +3,7 @@
 use core::time::Duration;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use esp_dataplane::worker::{DataPlane, DataPlaneError, TunnelSpec};
@@ -58,8 +59,10 @@ pub enum TunnelError {
 
 /// The VTIs that are there.
 pub(super) struct Tunnels {
-    net: Netlink,
+    net: Arc<Netlink>,
     workers: usize,
+    /// With a partner, addresses and routes come and go with the role: see [`Tunnels::ways`].
+    paired: bool,
     devices: BTreeMap<ConnectionId, Device>,
     repin_at: Option<Instant>,
 }
@@ -71,15 +74,57 @@ struct Device {
     routes: Vec<Route>,
 }
 
+/// Addresses and routes of VTIs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Ways {
+    /// Index of the device, and the address.
+    pub addresses: Vec<(u32, IpNet)>,
+    /// Routes into the devices.
+    pub routes: Vec<Route>,
+}
+
+impl Device {
+    fn wanted_routes(&self) -> Vec<Route> {
+        let routes = self.settings.routes.iter();
+        routes
+            .map(|prefix| Route {
+                prefix: *prefix,
+                device: self.index,
+                metric: self.settings.metric,
+                table: MAIN_TABLE,
+            })
+            .collect()
+    }
+}
+
 impl Tunnels {
     /// None yet; `workers` is the number of queues each will have.
-    pub(super) fn new(net: Netlink, workers: usize) -> Self {
+    pub(super) fn new(net: Netlink, workers: usize, paired: bool) -> Self {
         Self {
-            net,
+            net: Arc::new(net),
             workers,
+            paired,
             devices: BTreeMap::new(),
             repin_at: None,
         }
+    }
+
+    /// The netlink connection.
+    pub(super) fn net(&self) -> Arc<Netlink> {
+        Arc::clone(&self.net)
+    }
+
+    /// What the VTIs need to carry traffic: with a partner, only the active node has it.
+    pub(super) fn ways(&self) -> Ways {
+        let mut ways = Ways::default();
+        for device in self.devices.values() {
+            let index = device.index;
+            let addresses = device.settings.addresses.iter();
+            ways.addresses
+                .extend(addresses.map(|address| (index, *address)));
+            ways.routes.extend(device.wanted_routes());
+        }
+        ways
     }
 
     /// Removes the routes that a daemon which was killed has left.
@@ -187,17 +232,14 @@ impl Tunnels {
                 },
             )
             .await?;
+        self.pin_peer(device, &settings.routes).await?;
+        if self.paired {
+            return Ok(());
+        }
         for address in &settings.addresses {
             self.net.add_address(device.index, *address).await?;
         }
-        self.pin_peer(device, &settings.routes).await?;
-        for prefix in &settings.routes {
-            let route = Route {
-                prefix: *prefix,
-                device: device.index,
-                metric: settings.metric,
-                table: MAIN_TABLE,
-            };
+        for route in device.wanted_routes() {
             self.net.add_route(&route).await?;
             device.routes.push(route);
         }

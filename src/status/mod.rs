@@ -5,12 +5,14 @@
 //! whole seconds relative to the moment of the answer, so that no two clocks have to agree.
 
 mod model;
+mod pair;
 mod render;
 #[cfg(test)]
 mod tests;
 
 pub use model::{
     ConnectionState, ConnectionStatus, Counters, Encapsulation, EspSaStatus, IkeSaStatus,
-    LastError, NatStatus, Role, Status, VtiStatus,
+    LagStatus, LastError, NatStatus, PairStatus, PartnerStatus, Role, Status, StepStatus,
+    TakeoverReadiness, TransitionStatus, VirtualAddressStatus, VtiStatus,
 };
 pub use render::{render, render_counters};

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 pub type Counters = BTreeMap<String, BTreeMap<String, u64>>;
 
 /// The whole daemon.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Status {
     /// The gateway's name.
     pub gateway: String,
@@ -31,6 +31,9 @@ pub struct Status {
     /// The folder that keys are written to, when somebody asked for that.
     #[serde(default)]
     pub keylog: Option<PathBuf>,
+    /// This node's part in the pair; `None` when the gateway is alone.
+    #[serde(default)]
+    pub pair: Option<PairStatus>,
     /// The connections, in the order of the configuration.
     pub connections: Vec<ConnectionStatus>,
     /// What was refused, and why.
@@ -77,6 +80,8 @@ pub enum ConnectionState {
     Up,
     /// The last negotiation failed; it may be tried again.
     Failed,
+    /// This node is not the active one of its pair: the partner carries it.
+    Standby,
 }
 
 impl fmt::Display for ConnectionState {
@@ -86,6 +91,7 @@ impl fmt::Display for ConnectionState {
             Self::Connecting => "connecting",
             Self::Up => "up",
             Self::Failed => "failed",
+            Self::Standby => "standby",
         })
     }
 }
@@ -225,4 +231,124 @@ pub struct VtiStatus {
     pub addresses: Vec<IpNet>,
     /// What is routed into it.
     pub routes: Vec<IpNet>,
+}
+
+/// One node's view of the pair.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PairStatus {
+    /// Which of the two this node is: `a` or `b`.
+    pub member: String,
+    /// What this node shows to others: `init`, `standby` or `active`.
+    pub role: String,
+    /// It may send for the virtual addresses now: it is active and its lease holds.
+    pub serving: bool,
+    /// The finer state, such as `handing-over` or `asking`; the role's name most of the time.
+    pub state: String,
+    /// Seconds in this state.
+    pub since_secs: u64,
+    /// Why it is in this state, in one sentence.
+    pub why: String,
+    /// Number of the activation in force, 0 for none; the higher one is the newer.
+    pub epoch: u64,
+    /// Conditions that are bad here: `wan-link`, `lan-link`, `health`, `peers-reachable`,
+    /// `takeover`, `config`.
+    pub failed: Vec<String>,
+    /// Whether this node may be active.
+    pub fit: bool,
+    /// The partner as it was heard; `None` when it was not heard since the start.
+    pub partner: Option<PartnerStatus>,
+    /// The standby has everything that the active node has.
+    pub in_sync: bool,
+    /// What the standby has not acknowledged; on the active node with a standby.
+    #[serde(default)]
+    pub lag: Option<LagStatus>,
+    /// What a takeover now would be like.
+    pub takeover: TakeoverReadiness,
+    /// The first digits of the revision of the connections.
+    pub config_revision_short: String,
+    /// The virtual addresses, in the order of the configuration.
+    pub addresses: Vec<VirtualAddressStatus>,
+    /// The last transitions, the oldest first; ten at most.
+    pub transitions: Vec<TransitionStatus>,
+    /// The steps of the last change of role, in their order.
+    pub last_change: Vec<StepStatus>,
+}
+
+/// The partner as it was heard.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PartnerStatus {
+    /// Its role.
+    pub role: String,
+    /// The number of its activation.
+    pub epoch: u64,
+    /// Milliseconds since its last advert.
+    pub heard_ms_ago: u64,
+    /// Whether it says that it may be active.
+    pub fit: bool,
+    /// Whether its connections are the same as ours.
+    pub same_config: bool,
+    /// Its process is proven dead.
+    pub dead: bool,
+}
+
+/// What the standby has not acknowledged.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LagStatus {
+    /// Changes.
+    pub records: u64,
+    /// Their size.
+    pub bytes: u64,
+    /// Age of the oldest in milliseconds.
+    pub ms: f64,
+}
+
+/// What a takeover now would be like.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TakeoverReadiness {
+    /// The tunnels go on; otherwise every one of them is negotiated anew.
+    pub hot: bool,
+    /// What stands against one without loss.
+    pub reasons: Vec<String>,
+}
+
+/// One virtual address.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VirtualAddressStatus {
+    /// With its prefix length.
+    pub address: String,
+    /// The link it is answered on.
+    pub link: String,
+    /// This node has it now.
+    pub here: bool,
+}
+
+/// One change of state.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TransitionStatus {
+    /// Seconds ago.
+    pub ago_secs: f64,
+    /// The state before.
+    pub from: String,
+    /// The state after.
+    pub to: String,
+    /// What happened, in one sentence.
+    pub reason: String,
+    /// Milliseconds since the last sign of life of an active partner.
+    #[serde(default)]
+    pub silence_ms: Option<f64>,
+    /// Milliseconds from the decision to the first packet that may be sent.
+    #[serde(default)]
+    pub serving_after_ms: Option<f64>,
+}
+
+/// One step of a change of role.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StepStatus {
+    /// Its name, such as `add-addresses`.
+    pub step: String,
+    /// Milliseconds it took.
+    pub took_ms: f64,
+    /// Why it failed, if it did.
+    #[serde(default)]
+    pub failure: Option<String>,
 }

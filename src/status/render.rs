@@ -4,6 +4,7 @@ use super::model::{
     ConnectionState, ConnectionStatus, Counters, Encapsulation, EspSaStatus, IkeSaStatus, Role,
     Status,
 };
+use super::pair;
 use crate::palette::{Palette, Tone};
 
 /// The whole story on one screen. Ends with a newline.
@@ -63,6 +64,9 @@ fn headline(status: &Status, palette: Palette, lines: &mut Vec<String>) {
         let stop = "stop it with: vipsec keylog off";
         lines.push(format!("{}; {stop}", palette.paint(Tone::Bad, &text)));
     }
+    if let Some(pair) = &status.pair {
+        pair::render(pair, palette, lines);
+    }
     lines.push(summary(&status.connections));
 }
 
@@ -73,6 +77,7 @@ fn summary(connections: &[ConnectionStatus]) -> String {
         ConnectionState::Connecting,
         ConnectionState::Failed,
         ConnectionState::Down,
+        ConnectionState::Standby,
     ]
     .into_iter()
     .map(|state| {
@@ -97,7 +102,7 @@ fn render_connection(connection: &ConnectionStatus, palette: Palette, lines: &mu
         ConnectionState::Up => Tone::Good,
         ConnectionState::Connecting => Tone::Warn,
         ConnectionState::Failed => Tone::Bad,
-        ConnectionState::Down => Tone::Dim,
+        ConnectionState::Down | ConnectionState::Standby => Tone::Dim,
     };
     lines.push(format!(
         "{}  {} for {}",
@@ -267,7 +272,7 @@ fn counter_lines(counters: &Counters) -> Vec<(&str, String)> {
 }
 
 /// The two leading units: `45s`, `11m4s`, `3h11m`, `2d4h`.
-fn age(secs: u64) -> String {
+pub(super) fn age(secs: u64) -> String {
     const UNITS: [(&str, u64); 4] = [("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)];
     let mut rest = secs;
     let mut parts: Vec<String> = Vec::new();
@@ -291,7 +296,7 @@ fn age(secs: u64) -> String {
 }
 
 /// Three digits and a decimal unit: `999 B`, `12.4 MB`, `1.20 GB`.
-fn bytes(count: u64) -> String {
+pub(super) fn bytes(count: u64) -> String {
     const UNITS: [&str; 7] = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];
     let mut divisor: u64 = 1;
     for (index, unit) in UNITS.into_iter().enumerate() {
@@ -326,7 +331,7 @@ fn grouped(number: u64) -> String {
     text
 }
 
-fn plural(count: u64, noun: &str) -> String {
+pub(super) fn plural(count: u64, noun: &str) -> String {
     if count == 1 {
         format!("1 {noun}")
     } else {

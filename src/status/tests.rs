@@ -3,6 +3,8 @@
 use super::*;
 use crate::palette::Palette;
 
+mod pair;
+
 fn esp_sa() -> EspSaStatus {
     EspSaStatus {
         spi_in: "0xc0de0001".to_owned(),
@@ -75,6 +77,7 @@ fn status(connections: Vec<ConnectionStatus>) -> Status {
         workers: 2,
         cipher_backends: Vec::new(),
         keylog: None,
+        pair: None,
         connections,
         counters: Counters::new(),
     }

@@ -271,6 +271,21 @@ impl TunQueue {
         }))
     }
 
+    /// Gives a packet from [`TunQueue::read`] back to the kernel as it came: `frame` is the
+    /// virtio header and the packet behind it.
+    ///
+    /// # Errors
+    /// As [`TunQueue::write`].
+    pub fn write_back(&self, frame: &[u8]) -> io::Result<()> {
+        loop {
+            match rustix::io::write(&self.fd, frame) {
+                Ok(_) => return Ok(()),
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
     /// Writes one packet or super-packet, gathered from at most [`MAX_PARTS`] pieces.
     ///
     /// # Errors

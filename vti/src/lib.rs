@@ -47,12 +47,14 @@ mod mss;
 pub mod netlink;
 pub mod offload;
 mod sys;
+pub mod veth;
 mod wire;
 
 pub use device::{Offloads, Received, Tun, TunConfig, TunError, TunQueue};
 pub use mss::{MssClamp, MssLimits};
 pub use netlink::{
-    LinkSettings, MAIN_TABLE, Made, NetError, Netlink, NextHop, Pin, Route, covers_peer,
+    Link, LinkEvent, LinkEvents, LinkSettings, MAIN_TABLE, Made, NetError, Netlink, NextHop, Pin,
+    Route, ViaRoute, covers_peer, watch_links,
 };
 pub use offload::{
     Coalescer, Gso, GsoKind, Lane, MAX_PARTS, OffloadError, SuperPacket, VirtioHeader,

@@ -9,8 +9,10 @@
 //! by firewall mark needs the filters' co-operation (`src_valid_mark`) and fails silently
 //! without. [`Netlink::pin_peer`] may be called again at any time and follows the underlay.
 
+mod links;
 mod message;
 mod pin;
+mod via;
 
 use core::net::IpAddr;
 use std::io;
@@ -22,6 +24,9 @@ use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::link::{AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute};
 use rtnetlink::packet_route::route::{RouteMessage, RouteProtocol};
 use rtnetlink::{Handle, LinkUnspec};
+
+pub use links::{Link, LinkEvent, LinkEvents, watch_links};
+pub use via::ViaRoute;
 
 /// Marks our routes: an unassigned number of the kernel's route protocol space.
 pub const ROUTE_PROTOCOL: u8 = 86;
@@ -98,6 +103,8 @@ pub enum Made {
     },
     /// A host route to a peer.
     Pin(Pin),
+    /// A route through a next hop.
+    Via(ViaRoute),
 }
 
 /// A connection to rtnetlink.
@@ -114,7 +121,7 @@ pub fn covers_peer(prefixes: &[IpNet], peer: IpAddr) -> bool {
     prefixes.iter().any(|prefix| prefix.contains(&peer))
 }
 
-fn refused(action: impl Into<String>) -> impl FnOnce(rtnetlink::Error) -> NetError {
+pub(crate) fn refused(action: impl Into<String>) -> impl FnOnce(rtnetlink::Error) -> NetError {
     let action = action.into();
     move |error| NetError {
         source: match error {
@@ -203,6 +210,14 @@ impl Netlink {
         }
     }
 
+    /// Takes an address off a device; one that is gone already is fine.
+    ///
+    /// # Errors
+    /// [`NetError`].
+    pub async fn take_address(&self, device: u32, address: IpNet) -> Result<(), NetError> {
+        self.remove(Made::Address { device, address }).await
+    }
+
     /// Adds a route; the same one twice is fine.
     ///
     /// # Errors
@@ -244,6 +259,7 @@ impl Netlink {
             Made::Route(route) => route.device != index,
             Made::Address { device, .. } => *device != index,
             Made::Pin(_) => true,
+            Made::Via(route) => route.device != Some(index),
         });
     }
 
@@ -304,6 +320,10 @@ impl Netlink {
             Made::Pin(pin) => {
                 let action = format!("remove the host route to {}", pin.peer);
                 self.delete(pin.message(), action).await
+            }
+            Made::Via(route) => {
+                let action = format!("remove route {}", route.prefix);
+                self.delete(route.message(), action).await
             }
             Made::Address { device, address } => self.remove_address(device, address).await,
         };

@@ -1,22 +1,23 @@
-//! Sockets that speak ESP to the outside: UDP with segmentation offload, and protocol 50.
+//! What speaks ESP to the outside: UDP with segmentation offload, and protocol 50.
 //!
-//! Both stand behind one trait, [`Wire`], whose unit is the batch: trains of sealed packets go
-//! out, a batch of received messages comes in. Rings that the kernel shares with us would be
-//! further implementations. A wire never fails for good: what it could not send it reports by
+//! All stand behind one trait, [`Wire`], whose unit is the batch: trains of sealed packets go
+//! out, a batch of received messages comes in. For protocol 50 there are two, a raw socket that
+//! always works and a relay in the kernel that is several times cheaper. A wire never fails for good: what it could not send it reports by
 //! reason, and the next batch is tried again.
 //!
 //! ```text
 //!   TxBatch  [ train: p p p p p ][ train: p p ][ train: p ]     arena, sealed in place
 //!      UDP   one sendmmsg, one message a train (UDP_SEGMENT)
-//!      ESP   one sendmmsg, one message a packet
+//!      ESP   one sendmmsg, one message a packet; or as UDP, by the relay
 //!
 //!   RxBatch  [ message: p p p p    ][ message: p ] ...          slots, opened in place
 //!      UDP   one recvmmsg, the kernel puts trains together (UDP_GRO)
-//!      ESP   one recvmmsg, one packet a message
+//!      ESP   one recvmmsg, one packet a message; or as UDP, by the relay
 //! ```
 
 mod esp;
 mod options;
+pub(crate) mod relay;
 mod sys;
 mod udp;
 
@@ -28,6 +29,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use esp::EspWire;
 pub use options::{OffloadPolicy, OuterDf, SocketOptions};
+pub use relay::RelayWire;
 pub use udp::UdpWire;
 
 use crate::counters::DropReason;
@@ -188,6 +190,13 @@ impl RxBatch {
     #[must_use]
     pub const fn truncated(&self) -> u64 {
         self.truncated
+    }
+
+    /// The ports of senders say nothing: protocol 50 has none.
+    fn forget_ports(&mut self) {
+        for message in &mut self.messages {
+            message.from.set_port(0);
+        }
     }
 
     /// Receives as many messages as make a burst. `describe` turns what stands in a slot into
@@ -360,6 +369,8 @@ io_counters! {
     packets_in,
     /// Trains that the kernel refused to cut and that were sent packet by packet.
     uncut_trains,
+    /// Packets and super-packets given back to the kernel while a tunnel is reflected.
+    reflected,
     /// ICMP answers to packets that were too big.
     icmp_answers,
     /// Inner packets that were fragmented before they were sealed.

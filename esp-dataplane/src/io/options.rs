@@ -27,6 +27,9 @@ pub struct OffloadPolicy {
     pub udp_segment: bool,
     /// Take trains that the kernel has put together.
     pub udp_gro: bool,
+    /// Let programs in the kernel turn UDP trains into protocol 50 and back; see
+    /// docs/decisions/0006-protocol-50-io.md.
+    pub esp_relay: bool,
 }
 
 impl Default for OffloadPolicy {
@@ -34,6 +37,7 @@ impl Default for OffloadPolicy {
         Self {
             udp_segment: true,
             udp_gro: true,
+            esp_relay: true,
         }
     }
 }

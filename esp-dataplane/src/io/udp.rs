@@ -88,18 +88,21 @@ impl UdpWire {
     }
 }
 
-impl Wire for UdpWire {
-    fn fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
-    }
-
-    fn send(&mut self, scratch: &mut TxScratch, arena: &[u8], trains: &[Train]) -> Sent {
+impl UdpWire {
+    /// Sends trains to where `remote` says.
+    pub(super) fn send_to(
+        &mut self,
+        scratch: &mut TxScratch,
+        arena: &[u8],
+        trains: &[Train],
+        remote: impl Fn(&Train) -> SocketAddr,
+    ) -> Sent {
         let mut sent = Sent::default();
         for train in trains {
             let is_train = train.len > train.stride;
             let message = Outgoing {
                 range: train.start..train.start + train.len,
-                to: SockAddr::from(train.remote),
+                to: SockAddr::from(remote(train)),
                 segment: u16::try_from(train.stride).ok().filter(|_| is_train),
                 traffic_class: train.traffic_class,
             };
@@ -118,6 +121,16 @@ impl Wire for UdpWire {
             self.send_pieces(queue, arena, &train, &mut sent);
         }
         sent
+    }
+}
+
+impl Wire for UdpWire {
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    fn send(&mut self, scratch: &mut TxScratch, arena: &[u8], trains: &[Train]) -> Sent {
+        self.send_to(scratch, arena, trains, |train| train.remote)
     }
 
     fn receive(&mut self, batch: &mut RxBatch) -> io::Result<usize> {

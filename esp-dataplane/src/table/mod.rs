@@ -12,8 +12,10 @@
 mod sad;
 mod snapshot;
 mod status;
+mod takeover;
 
 pub use sad::{InstallOptions, OutboundRecord, Sad, SadConfig, SadError, SadState};
 pub use status::{InboundStatus, OutboundStatus, SadStatus};
+pub use takeover::NotTakenOver;
 
 pub(crate) use snapshot::{FlowCache, Snapshot};

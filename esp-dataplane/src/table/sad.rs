@@ -114,23 +114,23 @@ pub struct Sad {
     registry: Mutex<Registry>,
     workers: Vec<Arc<WorkerCounters>>,
     events: EventQueue,
-    backends: AeadBackends,
+    pub(super) backends: AeadBackends,
 }
 
 /// Every SA, in use or not.
 #[derive(Default)]
-struct Registry {
-    inbound: BTreeMap<Spi, Arc<InboundSa>>,
-    outbound: BTreeMap<(ConnectionId, Spi), OutboundEntry>,
+pub(super) struct Registry {
+    pub(super) inbound: BTreeMap<Spi, Arc<InboundSa>>,
+    pub(super) outbound: BTreeMap<(ConnectionId, Spi), OutboundEntry>,
     /// Numbers the switches, so that the newest of equal selectors is known.
     switches: u64,
     generation: u64,
 }
 
-struct OutboundEntry {
-    sa: Arc<OutboundSa>,
-    order: u32,
-    switched: Option<u64>,
+pub(super) struct OutboundEntry {
+    pub(super) sa: Arc<OutboundSa>,
+    pub(super) order: u32,
+    pub(super) switched: Option<u64>,
 }
 
 impl Sad {
@@ -385,7 +385,7 @@ impl Sad {
     }
 
     /// Changes the registry and shows the workers the result, unless the change is refused.
-    fn change<T>(
+    pub(super) fn change<T>(
         &self,
         change: impl FnOnce(&mut Registry) -> Result<T, SadError>,
     ) -> Result<T, SadError> {
@@ -397,7 +397,7 @@ impl Sad {
     }
 
     /// A panic elsewhere does not make the SAs wrong: each change is complete or not begun.
-    fn registry(&self) -> MutexGuard<'_, Registry> {
+    pub(super) fn registry(&self) -> MutexGuard<'_, Registry> {
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -427,7 +427,12 @@ impl Registry {
         Ok(())
     }
 
-    fn insert_outbound(&mut self, sa: Arc<OutboundSa>, order: u32, switched: Option<u64>) {
+    pub(super) fn insert_outbound(
+        &mut self,
+        sa: Arc<OutboundSa>,
+        order: u32,
+        switched: Option<u64>,
+    ) {
         self.switches = self.switches.max(switched.unwrap_or(0));
         let key = (sa.connection(), sa.spi());
         let entry = OutboundEntry {

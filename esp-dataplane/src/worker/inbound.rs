@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use ipsec_types::{ConnectionId, Encapsulation};
 use vti::Lane;
 
+use super::listener::Inlet;
 use super::nat_t::{KEEPALIVE, NON_ESP_MARKER};
 use super::thread::{Core, Tunnel, boot_time};
 use crate::counters::DropReason;
@@ -41,7 +42,7 @@ impl Core {
     pub(super) fn inbound_burst(
         &mut self,
         index: usize,
-        encapsulation: Encapsulation,
+        inlet: Inlet,
         batch: &mut RxBatch,
         tunnels: &[Option<Tunnel>],
     ) {
@@ -49,7 +50,11 @@ impl Core {
             return;
         };
         let local = listener.nat_t;
-        match listener.wire(encapsulation).receive(batch) {
+        let Some(wire) = listener.wire(inlet) else {
+            return;
+        };
+        let encapsulation = inlet.encapsulation();
+        match wire.receive(batch) {
             Ok(0) => return,
             Ok(_) => count(&self.counters.receive_calls, 1),
             Err(_) => {

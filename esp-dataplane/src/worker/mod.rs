@@ -23,6 +23,7 @@
 //! A burst takes what is there and never waits for more.
 
 mod inbound;
+mod listener;
 mod nat_t;
 mod outbound;
 mod outbox;
@@ -40,9 +41,10 @@ use ipsec_types::{ConnectionId, SendGate};
 use rustix::event::{EventfdFlags, eventfd};
 use vti::{MssClamp, TunQueue};
 
-use crate::io::{EspWire, IoCounterSnapshot, IoCounters, SocketOptions, UdpWire};
+use crate::io::{EspWire, IoCounterSnapshot, IoCounters, RelayWire, SocketOptions, UdpWire, relay};
 use crate::table::Sad;
-use thread::{Command, Listener, Tunnel, Worker};
+use listener::Listener;
+use thread::{Command, Service, Tunnel, Worker};
 
 pub use crate::io::{OffloadPolicy, OuterDf};
 pub use nat_t::{NatTSendError, NatTSender};
@@ -261,23 +263,45 @@ impl DataPlane {
     /// # Errors
     /// [`DataPlaneError::NoSuchTunnel`], [`DataPlaneError::WorkerGone`].
     pub fn hold_tunnel(&self, connection: ConnectionId) -> Result<(), DataPlaneError> {
-        self.set_held(connection, true)
+        self.set_service(connection, Service::Hold)
     }
 
-    /// Sends what was held, in order, and whatever follows. Nothing held is no error.
+    /// Gives the outbound packets of a tunnel, those that wait and those that follow, back to
+    /// the kernel as they came (counted as `reflected`), until [`DataPlane::release_tunnel`].
+    /// The kernel routes them anew, as received on the device: after a planned switchover that
+    /// takes them to the partner, without a packet lost and in order.
+    ///
+    /// The kernel's rules for received packets hold. It forwards them only where forwarding is
+    /// on; packets from this machine's own addresses are martians to it; reverse-path
+    /// filtering on the device must be off or loose (`rp_filter` 0 or 2). A route that still
+    /// leads into the device brings a packet here again until its TTL ends. And the partner's
+    /// link address should be known: the kernel keeps about a hundred packets while it asks.
+    ///
+    /// # Errors
+    /// [`DataPlaneError::NoSuchTunnel`], [`DataPlaneError::WorkerGone`].
+    pub fn reflect_tunnel(&self, connection: ConnectionId) -> Result<(), DataPlaneError> {
+        self.set_service(connection, Service::Reflect)
+    }
+
+    /// Ends holding and reflecting: sends what was held, in order, and whatever follows.
+    /// Nothing held is no error.
     ///
     /// # Errors
     /// [`DataPlaneError::NoSuchTunnel`], [`DataPlaneError::WorkerGone`].
     pub fn release_tunnel(&self, connection: ConnectionId) -> Result<(), DataPlaneError> {
-        self.set_held(connection, false)
+        self.set_service(connection, Service::Carry)
     }
 
-    fn set_held(&self, connection: ConnectionId, held: bool) -> Result<(), DataPlaneError> {
+    fn set_service(
+        &self,
+        connection: ConnectionId,
+        service: Service,
+    ) -> Result<(), DataPlaneError> {
         let known = self.known();
         if !known.tunnels.contains(&connection) {
             return Err(DataPlaneError::NoSuchTunnel);
         }
-        self.all(|_, done| Some(Command::HoldTunnel(connection, held, done)))
+        self.all(|_, done| Some(Command::Serve(connection, service, done)))
     }
 
     /// Sends from and receives on a local address: UDP on the NAT-T port, and protocol 50. The
@@ -306,6 +330,7 @@ impl DataPlane {
             }
         };
         let workers = u32::try_from(self.workers.len()).unwrap_or(u32::MAX);
+        let mut relays = open_relay(local, workers, &options).into_iter();
         let mut listeners = Vec::with_capacity(self.workers.len());
         for number in 0..workers {
             let udp = UdpWire::open(nat_t, &options).map_err(failed("UDP"))?;
@@ -314,7 +339,7 @@ impl DataPlane {
                 let socket = udp.try_clone().map_err(failed("UDP"))?;
                 self.sender.add(nat_t, socket);
             }
-            listeners.push(Listener::new(nat_t, udp, esp));
+            listeners.push(Listener::new(nat_t, udp, esp, relays.next()));
         }
         let mut listeners = listeners.into_iter();
         self.all(|_, done| Some(Command::AddListener(Box::new(listeners.next()?), done)))?;
@@ -398,6 +423,25 @@ impl DataPlane {
         // Lists of plain values are usable after a panic elsewhere.
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A relay's end for each worker; none where the raw sockets have to do.
+fn open_relay(local: IpAddr, workers: u32, options: &SocketOptions) -> Vec<RelayWire> {
+    let IpAddr::V4(address) = local else {
+        return Vec::new();
+    };
+    if !options.offload.esp_relay {
+        return Vec::new();
+    }
+    relay::open(address, workers, options).unwrap_or_else(|error| {
+        tracing::info!(
+            %local, %error,
+            "protocol 50 goes packet by packet; trains of it need Linux 6.6, CAP_SYS_ADMIN, \
+             CAP_NET_ADMIN and CAP_BPF, IPv4, no firewall mark and outer packets that may be \
+             fragmented"
+        );
+        Vec::new()
+    })
 }
 
 impl Drop for DataPlane {

@@ -57,6 +57,38 @@ impl Core {
         result
     }
 
+    /// Gives what waits in a tunnel's queue back to the kernel, at most one burst.
+    ///
+    /// # Errors
+    /// When the device cannot be read any more.
+    pub(super) fn reflect_burst(
+        &mut self,
+        tunnel: &Tunnel,
+        read_buffer: &mut [u8],
+    ) -> io::Result<()> {
+        let (mut reads, mut reflected) = (0, 0);
+        let mut result = Ok(());
+        while reads < READS {
+            let received = match tunnel.queue.read(read_buffer) {
+                Ok(Some(received)) => received,
+                Ok(None) => break,
+                Err(error) => {
+                    result = Err(error);
+                    break;
+                }
+            };
+            reads += 1;
+            let frame = read_buffer.get(..VirtioHeader::LEN + received.len);
+            match tunnel.queue.write_back(frame.unwrap_or_default()) {
+                Ok(()) => reflected += 1,
+                Err(_full_or_refused) => self.refuse(DropReason::TunFull, 1),
+            }
+        }
+        count(&self.counters.tun_reads, reads as u64);
+        count(&self.counters.reflected, reflected);
+        result
+    }
+
     /// Lays out the segments of one packet from the tunnel device.
     fn carry(&mut self, tunnel: &mut Tunnel, packet: &SuperPacket<'_>) {
         let segments = packet.segments();
@@ -179,8 +211,8 @@ impl Core {
             };
             self.trains.clear();
             self.trains.extend(group.iter().map(|ready| ready.train));
-            let wire = listener.wire(first.encapsulation);
-            total.add(&wire.send(&mut self.scratch, arena, &self.trains));
+            let scratch = &mut self.scratch;
+            total.add(&listener.send(first.encapsulation, scratch, arena, &self.trains));
         }
         self.outbox.clear();
         self.count_sent(&total, unroutable, closed);

@@ -3,21 +3,22 @@
 use core::time::Duration;
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError};
 use std::time::Instant;
 
-use ipsec_types::{ConnectionId, Encapsulation, SendGate};
+use ipsec_types::{ConnectionId, SendGate};
 use rustix::event::{Timespec, epoll};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use vti::icmp::AnswerLimit;
 use vti::{Coalescer, MssLimits, TunQueue, VirtioHeader};
 
 use super::ControlSink;
+use super::listener::{Inlet, Listener};
 use super::outbox::Outbox;
-use crate::io::{EspWire, IoCounters, RxBatch, Train, TxScratch, UdpWire, Wire, count};
+use crate::io::{IoCounters, RxBatch, Train, TxScratch, count};
 use crate::packet::OpenSlot;
 use crate::pipeline::Pipeline;
 
@@ -37,11 +38,22 @@ pub(super) struct Setup {
 pub(super) enum Command {
     AddTunnel(Box<Tunnel>, Sender<()>),
     RemoveTunnel(ConnectionId, Sender<()>),
-    /// Leave a tunnel's packets in the kernel's queue, or read them again.
-    HoldTunnel(ConnectionId, bool, Sender<()>),
+    /// What to do from now on with the packets of a tunnel's queue.
+    Serve(ConnectionId, Service, Sender<()>),
     AddListener(Box<Listener>, Sender<()>),
     RemoveListener(IpAddr, Sender<()>),
     Stop,
+}
+
+/// What becomes of the packets in a tunnel's queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Service {
+    /// They are sealed and sent.
+    Carry,
+    /// They stay there.
+    Hold,
+    /// They go back to the kernel, which routes them anew.
+    Reflect,
 }
 
 /// One queue of a tunnel device.
@@ -51,6 +63,7 @@ pub(super) struct Tunnel {
     pub(super) mtu: u16,
     pub(super) mss: Option<MssLimits>,
     pub(super) answers: AnswerLimit,
+    pub(super) service: Service,
 }
 
 impl Tunnel {
@@ -66,26 +79,7 @@ impl Tunnel {
             mtu,
             mss,
             answers: AnswerLimit::new(Duration::ZERO),
-        }
-    }
-}
-
-/// This worker's sockets on one local address.
-pub(super) struct Listener {
-    pub(super) nat_t: SocketAddr,
-    udp: UdpWire,
-    esp: EspWire,
-}
-
-impl Listener {
-    pub(super) const fn new(nat_t: SocketAddr, udp: UdpWire, esp: EspWire) -> Self {
-        Self { nat_t, udp, esp }
-    }
-
-    pub(super) fn wire(&mut self, encapsulation: Encapsulation) -> &mut dyn Wire {
-        match encapsulation {
-            Encapsulation::Udp => &mut self.udp,
-            Encapsulation::Esp => &mut self.esp,
+            service: Service::Carry,
         }
     }
 }
@@ -95,7 +89,7 @@ impl Listener {
 enum Source {
     Wake,
     Tunnel(usize),
-    Listener(usize, Encapsulation),
+    Listener(usize, Inlet),
 }
 
 impl Source {
@@ -103,20 +97,22 @@ impl Source {
         let (kind, index) = match self {
             Self::Wake => (0, 0),
             Self::Tunnel(index) => (1, index),
-            Self::Listener(index, Encapsulation::Udp) => (2, index),
-            Self::Listener(index, Encapsulation::Esp) => (3, index),
+            Self::Listener(index, Inlet::Udp) => (2, index),
+            Self::Listener(index, Inlet::Esp) => (3, index),
+            Self::Listener(index, Inlet::Relay) => (4, index),
         };
-        epoll::EventData::new_u64((index as u64) << 2 | kind)
+        epoll::EventData::new_u64((index as u64) << 3 | kind)
     }
 
     fn of(token: epoll::EventData) -> Self {
         let token = token.u64();
-        let index = usize::try_from(token >> 2).unwrap_or(usize::MAX);
-        match token & 3 {
+        let index = usize::try_from(token >> 3).unwrap_or(usize::MAX);
+        match token & 7 {
             0 => Self::Wake,
             1 => Self::Tunnel(index),
-            2 => Self::Listener(index, Encapsulation::Udp),
-            _ => Self::Listener(index, Encapsulation::Esp),
+            2 => Self::Listener(index, Inlet::Udp),
+            3 => Self::Listener(index, Inlet::Esp),
+            _ => Self::Listener(index, Inlet::Relay),
         }
     }
 }
@@ -214,9 +210,7 @@ impl Worker {
                 match Source::of(event.data) {
                     Source::Wake => woken = true,
                     Source::Tunnel(index) => self.outbound_burst(index),
-                    Source::Listener(index, encapsulation) => {
-                        self.inbound_burst(index, encapsulation);
-                    }
+                    Source::Listener(index, inlet) => self.inbound_burst(index, inlet),
                 }
             }
             if !events.is_empty() && self.busy_poll > Duration::ZERO {
@@ -234,7 +228,13 @@ impl Worker {
         let Some(Some(tunnel)) = self.tunnels.get_mut(index) else {
             return;
         };
-        let Err(error) = self.core.outbound_burst(tunnel, &mut self.read_buffer) else {
+        let result = match tunnel.service {
+            Service::Carry => self.core.outbound_burst(tunnel, &mut self.read_buffer),
+            Service::Reflect => self.core.reflect_burst(tunnel, &mut self.read_buffer),
+            // An event from before the command.
+            Service::Hold => return,
+        };
+        let Err(error) = result else {
             return;
         };
         // A device that is gone would be ready for ever. The tunnel stays known, so that
@@ -245,9 +245,9 @@ impl Worker {
         let _forgotten = epoll::delete(&self.epoll, &tunnel.queue);
     }
 
-    fn inbound_burst(&mut self, index: usize, encapsulation: Encapsulation) {
+    fn inbound_burst(&mut self, index: usize, inlet: Inlet) {
         self.core
-            .inbound_burst(index, encapsulation, &mut self.batch, &self.tunnels);
+            .inbound_burst(index, inlet, &mut self.batch, &self.tunnels);
     }
 
     /// Carries out what waits; true when the worker is to end.
@@ -267,8 +267,8 @@ impl Worker {
                     self.core.homes.remove(&connection);
                     done
                 }
-                Ok(Command::HoldTunnel(connection, held, done)) => {
-                    self.hold_tunnel(connection, held);
+                Ok(Command::Serve(connection, service, done)) => {
+                    self.set_service(connection, service);
                     done
                 }
                 Ok(Command::AddListener(listener, done)) => {
@@ -300,29 +300,32 @@ impl Worker {
         }
     }
 
-    fn hold_tunnel(&self, connection: ConnectionId, held: bool) {
+    fn set_service(&mut self, connection: ConnectionId, service: Service) {
         let Some(&index) = self.core.homes.get(&connection) else {
             return;
         };
-        let Some(Some(tunnel)) = self.tunnels.get(index) else {
+        let Some(Some(tunnel)) = self.tunnels.get_mut(index) else {
             return;
         };
-        let interest = if held {
-            epoll::EventFlags::empty()
-        } else {
-            epoll::EventFlags::IN
+        tunnel.service = service;
+        let interest = match service {
+            Service::Hold => epoll::EventFlags::empty(),
+            Service::Carry | Service::Reflect => epoll::EventFlags::IN,
         };
         let token = Source::Tunnel(index).token();
         if let Err(error) = epoll::modify(&self.epoll, &tunnel.queue, token, interest) {
-            tracing::error!(%error, held, "cannot hold or release a tunnel device");
+            tracing::error!(%error, ?service, "cannot hold or release a tunnel device");
         }
     }
 
     fn add_listener(&mut self, mut listener: Listener) {
         let index = free_place(&mut self.core.listeners);
-        for encapsulation in [Encapsulation::Udp, Encapsulation::Esp] {
-            let source = Source::Listener(index, encapsulation);
-            if let Err(error) = self.watch(&listener.wire(encapsulation).fd(), source) {
+        for inlet in Inlet::ALL {
+            let source = Source::Listener(index, inlet);
+            let Some(wire) = listener.wire(inlet) else {
+                continue;
+            };
+            if let Err(error) = self.watch(&wire.fd(), source) {
                 tracing::error!(%error, "cannot wait for a socket");
             }
         }
@@ -397,8 +400,9 @@ mod tests {
         for source in [
             Source::Wake,
             Source::Tunnel(7),
-            Source::Listener(1000, Encapsulation::Udp),
-            Source::Listener(0, Encapsulation::Esp),
+            Source::Listener(1000, Inlet::Udp),
+            Source::Listener(0, Inlet::Esp),
+            Source::Listener(3, Inlet::Relay),
         ] {
             assert_eq!(Source::of(source.token()), source);
         }

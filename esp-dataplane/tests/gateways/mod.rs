@@ -33,12 +33,12 @@ type Job = Box<dyn FnOnce() + Send>;
 /// A thread in a network namespace of its own that runs what it is given.
 pub(crate) struct Space {
     jobs: Option<Sender<Job>>,
-    tid: i32,
+    pub(crate) tid: i32,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Space {
-    fn new() -> Result<Self, String> {
+    pub(crate) fn new() -> Result<Self, String> {
         let (jobs, inbox): (Sender<Job>, Receiver<Job>) = channel();
         let (ready, answer) = channel();
         let thread = std::thread::spawn(move || {

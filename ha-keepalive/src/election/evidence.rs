@@ -74,7 +74,8 @@ impl Evidence {
             self.ask_again(now);
         }
         if let Some(refused) = self.refused.get_mut(path.index()) {
-            *refused = Some(now);
+            // The first counts: later probes must not put the proof off.
+            refused.get_or_insert(now);
         }
     }
 
@@ -142,6 +143,17 @@ mod tests {
         assert_eq!(evidence.proof_at(), None, "the first path spoke too early");
         evidence.refused(4 * MS, PathId::First);
         assert_eq!(evidence.proof_at(), Some(9 * MS));
+    }
+
+    #[test]
+    fn later_refusals_do_not_put_the_proof_off() {
+        let mut evidence = evidence();
+        evidence.closed(MS);
+        for at in 2..6 {
+            evidence.refused(at * MS, PathId::First);
+            evidence.refused(at * MS, PathId::Second);
+        }
+        assert_eq!(evidence.proof_at(), Some(7 * MS));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::io;
 use rand_core::CryptoRng;
 use tokio::net::TcpStream;
 
-use crate::channel::{Channel, Rotation};
+use crate::channel::{Channel, ChannelError, Rotation};
 use crate::replication::Message;
 use crate::secret::PairSecret;
 use crate::vocabulary::Member;
@@ -32,6 +32,16 @@ pub(super) struct Connection {
     channel: Channel,
     began: Duration,
     broken: bool,
+    failure: Option<Failure>,
+}
+
+/// Why a connection is given up, when its other end is to blame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// The bytes are not of somebody who knows the secret.
+    Channel(ChannelError),
+    /// Authentic, and no message of this version.
+    Message,
 }
 
 impl Connection {
@@ -51,7 +61,12 @@ impl Connection {
             channel: Channel::new(secret, member, rotation, rng, now),
             began: now,
             broken: false,
+            failure: None,
         }
+    }
+
+    pub(super) const fn failure(&self) -> Option<Failure> {
+        self.failure
     }
 
     pub(super) const fn is_open(&self) -> bool {
@@ -81,7 +96,8 @@ impl Connection {
                 Ok(0) => return Progress::Closed,
                 Ok(count) => {
                     let bytes = buffer.get(..count).unwrap_or_default();
-                    if self.channel.receive(bytes).is_err() {
+                    if let Err(error) = self.channel.receive(bytes) {
+                        self.failure.get_or_insert(Failure::Channel(error));
                         return Progress::Closed;
                     }
                 }
@@ -127,6 +143,7 @@ impl Connection {
         match Message::decode(frame.expose()) {
             Ok(message) => Some(message),
             Err(_) => {
+                self.failure.get_or_insert(Failure::Message);
                 self.broken = true;
                 None
             }

@@ -27,9 +27,9 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::clock::boot_time;
-use super::connection::{Connection, Progress};
+use super::connection::{Connection, Failure, Progress};
 use crate::advert::ADVERT_LEN;
-use crate::channel::Rotation;
+use crate::channel::{ChannelError, Rotation};
 use crate::election::Change;
 use crate::node::{Order, PairNode};
 use crate::replication::{Applied, Commit, Limit};
@@ -121,6 +121,8 @@ struct Path {
     /// Resolves when the kernel has news. Waiting for data alone does not see an error.
     news: News,
     listener: Option<TcpListener>,
+    /// Callers from other addresses than the partner's.
+    strangers: u64,
 }
 
 type News = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -134,6 +136,23 @@ const CALL_LIMIT: Duration = Duration::from_secs(2);
 const MAX_CANDIDATES: usize = 4;
 /// No deadline is further away than this, so that a clock that jumped is noticed.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
+
+/// What became of sync connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+pub struct SyncCounters {
+    /// Both ends have shown the secret.
+    pub opened: u64,
+    /// The other end does not know the secret.
+    pub other_secret: u64,
+    /// A frame that is not authentic, or cannot be: an attack or a fault on the way.
+    pub bad_frames: u64,
+    /// An authentic message that is not understood: another version.
+    pub bad_messages: u64,
+    /// Somebody who dialled and did not finish the handshake in time.
+    pub slow_handshakes: u64,
+    /// Somebody who dialled from an address that is not the partner's.
+    pub strangers: u64,
+}
 
 /// See the module.
 pub struct PairDriver {
@@ -152,6 +171,8 @@ pub struct PairDriver {
     timer: Pin<Box<Sleep>>,
     /// Inputs and the deadline take turns, so that a flood of one does not starve the other.
     deadline_first: bool,
+    adverts_first: bool,
+    counters: SyncCounters,
 }
 
 impl PairDriver {
@@ -186,6 +207,8 @@ impl PairDriver {
             reporter: StepReporter(sender),
             timer: Box::pin(sleep(Duration::ZERO)),
             deadline_first: false,
+            adverts_first: false,
+            counters: SyncCounters::default(),
         })
     }
 
@@ -200,10 +223,36 @@ impl PairDriver {
         &mut self.node
     }
 
+    /// What became of sync connections.
+    #[must_use]
+    pub fn sync_counters(&self) -> SyncCounters {
+        SyncCounters {
+            strangers: self.paths.iter().map(|path| path.strangers).sum(),
+            ..self.counters
+        }
+    }
+
     /// Tells the ends of steps that take a while.
     #[must_use]
     pub fn reporter(&self) -> StepReporter {
         self.reporter.clone()
+    }
+
+    /// Sends the advert that is due, for an active daemon that is busy with something long.
+    /// Everything else waits for [`PairDriver::wait`]: a node that is not serving does nothing
+    /// here, so that it finds out that it was away and does not take that for silence of its
+    /// partner.
+    pub fn keep_lease(&mut self) {
+        let now = boot_time();
+        // An advert may promise what a limit has yet to bring about (invariant I2). Deadlines
+        // alone never bind: that takes an acknowledgement.
+        if !self.node.election().is_serving(now) || self.node.has_limits() {
+            return;
+        }
+        self.node.handle_timeout(now);
+        for path in self.send_adverts() {
+            self.node.handle_path_refused(now, path);
+        }
     }
 
     /// The next input. Cancel-safe: nothing is lost when the future is dropped.
@@ -244,12 +293,34 @@ impl PairDriver {
         self.timer.as_mut().poll(context).map(|()| Input::Deadline)
     }
 
+    /// Adverts, which anybody on the link can forge in any number, and everything else take
+    /// turns too: each input is handled before the next one is looked for.
     fn poll_sockets(&mut self, context: &mut Context<'_>) -> Poll<Input> {
+        self.adverts_first = !self.adverts_first;
+        if self.adverts_first {
+            match self.poll_paths(context) {
+                Poll::Pending => self.poll_partner(context),
+                ready => ready,
+            }
+        } else {
+            match self.poll_partner(context) {
+                Poll::Pending => self.poll_paths(context),
+                ready => ready,
+            }
+        }
+    }
+
+    fn poll_paths(&mut self, context: &mut Context<'_>) -> Poll<Input> {
         for path in &mut self.paths {
             if let Poll::Ready(input) = path.poll(context) {
                 return Poll::Ready(input);
             }
         }
+        Poll::Pending
+    }
+
+    /// What comes on the sync connections, and what was begun here and is over.
+    fn poll_partner(&mut self, context: &mut Context<'_>) -> Poll<Input> {
         if let Poll::Ready(Some((id, outcome))) = self.reports.poll_recv(context) {
             return Poll::Ready(Input::StepDone(id, outcome));
         }
@@ -336,6 +407,7 @@ impl PairDriver {
 
     /// Both ends have shown the secret: the connection takes the place of the one before.
     fn promote(&mut self, now: Duration, index: usize) {
+        self.counters.opened += 1;
         let connection = self.connections.remove(index);
         if self.is_connected() {
             self.connections.remove(0);
@@ -350,6 +422,12 @@ impl PairDriver {
             return;
         }
         let closed = self.connections.remove(index);
+        match closed.failure() {
+            Some(Failure::Channel(ChannelError::Handshake)) => self.counters.other_secret += 1,
+            Some(Failure::Channel(_)) => self.counters.bad_frames += 1,
+            Some(Failure::Message) => self.counters.bad_messages += 1,
+            None => {}
+        }
         if closed.is_open() {
             self.node.handle_sync_down(now);
             self.call_again = now;
@@ -359,8 +437,10 @@ impl PairDriver {
     }
 
     fn drop_slow_candidates(&mut self, now: Duration) {
+        let before = self.connections.len();
         self.connections
             .retain(|one| one.is_open() || now < one.gives_up_at());
+        self.counters.slow_handshakes += (before - self.connections.len()) as u64;
     }
 
     fn dial(&mut self, now: Duration) {
@@ -503,6 +583,7 @@ impl Path {
             news: news_of(&socket),
             socket,
             listener,
+            strangers: 0,
         })
     }
 
@@ -555,6 +636,7 @@ impl Path {
             if from.ip() == self.config.peer.ip() {
                 return Poll::Ready(Input::Accepted(stream));
             }
+            self.strangers += 1;
             context.waker().wake_by_ref();
         }
         Poll::Pending

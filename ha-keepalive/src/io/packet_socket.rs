@@ -11,9 +11,9 @@ use std::net::Ipv6Addr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::net::{RecvFlags, SendFlags};
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, SockFilter, Socket, Type};
 
-use super::arp::{Mac, solicited_node};
+use super::arp::{ETHERTYPE_IPV6, Mac, solicited_node};
 
 /// A non-blocking socket for the frames of one EtherType on one link.
 #[derive(Debug)]
@@ -34,6 +34,9 @@ impl PacketSocket {
         // Protocol 0 hears nothing until the socket is bound to its link.
         let socket = Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(0)))?;
         socket.set_nonblocking(true)?;
+        if ethertype == ETHERTYPE_IPV6 {
+            hear_neighbour_discovery_only(&socket)?;
+        }
         socket.bind(&address(index, ethertype)?)?;
         Ok(Self { socket, index, mac })
     }
@@ -112,6 +115,26 @@ impl From<PacketSocket> for OwnedFd {
     fn from(socket: PacketSocket) -> Self {
         socket.socket.into()
     }
+}
+
+/// Neighbour solicitations and advertisements (RFC 4861 §4.3 and §4.4) without extension headers:
+/// the rest of the link's IPv6 traffic must not wake the control plane. One instruction a row:
+/// code, jump if true, jump if false, operand; offsets count from the Ethernet header.
+fn hear_neighbour_discovery_only(socket: &Socket) -> io::Result<()> {
+    const LOAD_BYTE: u32 = libc::BPF_LD | libc::BPF_B | libc::BPF_ABS;
+    const JUMP_IF_EQUAL: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
+    const RETURN: u32 = libc::BPF_RET | libc::BPF_K;
+    // Every code fits into the 16 bits of an instruction.
+    let instruction = |code: u32, jt, jf, k| SockFilter::new(code as u16, jt, jf, k);
+    socket.attach_filter(&[
+        instruction(LOAD_BYTE, 0, 0, 14 + 6),  // next header
+        instruction(JUMP_IF_EQUAL, 0, 4, 58),  // ICMPv6
+        instruction(LOAD_BYTE, 0, 0, 14 + 40), // type
+        instruction(JUMP_IF_EQUAL, 1, 0, 135), // solicitation
+        instruction(JUMP_IF_EQUAL, 0, 1, 136), // advertisement
+        instruction(RETURN, 0, 0, u32::MAX),   // the whole frame
+        instruction(RETURN, 0, 0, 0),          // nothing
+    ])
 }
 
 fn address(index: i32, ethertype: u16) -> io::Result<SockAddr> {

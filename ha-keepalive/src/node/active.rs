@@ -82,7 +82,11 @@ impl PairNode {
 
     fn take_over(&mut self, now: Duration, change: Change) {
         let handed = change == Change::ClaimHanded;
-        let values = self.replica.take_values(now);
+        let values = match self.journal.take() {
+            // Begun before, and its gate never opened: nothing was sent since.
+            Some(journal) => journal.into_values(now),
+            None => self.replica.take_values(now),
+        };
         self.ledger.clear();
         self.starts.clear();
         for (record, _) in &values {

@@ -28,7 +28,7 @@ use serde::Serialize;
 
 use crate::advert::{Advert, Inbox, Outbox, Refusal, Role, Sealer, SyncReport};
 use crate::election::{
-    Abilities, Change, Condition, Config, Election, Output, Peer, State, Timer, Transition,
+    Abilities, Change, Condition, Config, Election, Output, Peer, State, Timer, Transition, Word,
 };
 use crate::replication::{
     Applied, Commit, Edges, Following, Hello, Journal, Key, Ledger, Limit, Limits, Message, Record,
@@ -471,6 +471,7 @@ impl PairNode {
             Message::Word(word) => {
                 // What stands before the word in the stream must have been applied.
                 self.flush_replica();
+                let word = self.without_gaps(word);
                 let abilities = self.abilities(now);
                 self.election.handle_word(now, word, abilities);
             }
@@ -514,6 +515,17 @@ impl PairNode {
             | Message::SnapshotEnd { .. }
             | Message::Resume { .. }
             | Message::Delta { .. } => self.journal.is_none(),
+        }
+    }
+
+    /// A release is good for exact numbers only: with a record missing it is declined.
+    fn without_gaps(&mut self, word: Word) -> Word {
+        match word {
+            Word::Release { token } if self.journal.is_none() && !self.replica.is_complete() => {
+                self.said.push_back(Message::Word(Word::Decline { token }));
+                Word::CallOff { token }
+            }
+            word => word,
         }
     }
 
@@ -617,8 +629,12 @@ impl PairNode {
 
     /// Tells which configuration is in force.
     pub fn set_revision(&mut self, now: Duration, revision: Revision) {
-        self.revision = revision;
+        let changed = core::mem::replace(&mut self.revision, revision) != revision;
         self.settle(now);
+        if changed {
+            // Not at the next interval: the partner shows whether both run the same.
+            self.send_advert(now, false, false);
+        }
     }
 
     /// Tells whether a negotiation is in flight.
@@ -673,7 +689,12 @@ impl PairNode {
             Change::Claim { .. } | Change::ClaimHanded | Change::Reclaim | Change::Resume
         );
         if claims && self.election.state() == State::Active {
-            self.retry = Some((now + RETRY, change));
+            // Once the gate has opened, the SAs are in use: they are not activated twice.
+            let again = match self.unfinished {
+                Some(unfinished) => unfinished,
+                None => Change::Resume,
+            };
+            self.retry = Some((now + RETRY, again));
         }
     }
 
@@ -778,7 +799,14 @@ impl PairNode {
             }
             Step::Drained => {
                 let abilities = self.abilities(now);
-                self.election.handle_drained(now, abilities);
+                let follows = |journal: &Journal| journal.following(now) == Following::InSync;
+                if self.journal.as_ref().is_some_and(follows) {
+                    self.election.handle_drained(now, abilities);
+                } else {
+                    // The last records would not arrive, and old numbers are not exact ones.
+                    self.election
+                        .handle_change_failed(now, Change::Drain, abilities);
+                }
             }
             Step::Release => self.election.handle_left(now),
             _ => {}
@@ -840,6 +868,36 @@ impl PairNode {
     /// The next order for the daemon.
     pub fn poll_order(&mut self) -> Option<Order> {
         self.orders.pop_front()
+    }
+
+    /// True while an [`Order::Limit`] waits: obey it before adverts leave.
+    #[must_use]
+    pub fn has_limits(&self) -> bool {
+        let limits = |order: &Order| matches!(order, Order::Limit(_));
+        self.orders.iter().any(limits)
+    }
+
+    /// True while the sync channel is open.
+    #[must_use]
+    pub const fn is_connected(&self) -> bool {
+        self.sync_up
+    }
+
+    /// What stood against taking the partner's records is mended: asks for all of them again.
+    pub fn follow_anew(&mut self, now: Duration) {
+        if self.sync_up && self.journal.is_none() && !self.replica.is_complete() {
+            self.say_hello();
+        }
+        self.settle(now);
+    }
+
+    /// What stood against the partner taking our records is mended: offers all of them again.
+    pub fn offer_anew(&mut self, now: Duration) {
+        let refused = |journal: &&mut Journal| journal.following(now) == Following::Refused;
+        if let Some(journal) = self.journal.as_mut().filter(refused) {
+            journal.begin_snapshot(now);
+        }
+        self.settle(now);
     }
 
     /// The next advert, and the path it leaves on.

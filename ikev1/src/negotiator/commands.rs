@@ -62,6 +62,7 @@ impl Negotiator {
                 tunnel.wanted.extend(all);
             }
         }
+        self.cx.mark_changed(id);
         self.upkeep(id);
     }
 

@@ -280,6 +280,7 @@ impl Negotiator {
         self.abandon_exchanges(connection);
         let owner = Owner::Tunnel(connection);
         self.cx.timers.cancel_all(owner);
+        self.cx.mark_changed(connection);
     }
 
     /// Phase-1 exchanges in progress end without a word.

@@ -12,38 +12,50 @@ use super::standby::ImportError;
 use super::timers::Owner;
 use super::tunnel::SWITCH_DELAY;
 use crate::api::{Role, TimerName};
-use crate::config::Connection;
+use crate::config::{Connection, RetransmitPolicy};
 use crate::dpd::Dpd;
 use crate::phase2::{AwaitQuick3, QuickMode, QuickState};
 use crate::retransmit::Retransmit;
 use crate::sa::child::{Child, Stage, owner};
-use crate::sa::export::{ExportedAnswer, ExportedChild, ExportedIkeSa, ExportedTunnel, VERSION};
+use crate::sa::export::{
+    ExportedChild, ExportedIkeSa, ExportedQuick, ExportedQuickState, ExportedTunnel, VERSION,
+};
 use crate::sa::ike::{IkeSa, LastPhase1, UsedMessageIds};
 use crate::wire::MessageId;
 
 impl Negotiator {
     pub(super) fn export_tunnel(&self, now: Instant, id: ConnectionId) -> Option<ExportedTunnel> {
         let tunnel = self.tunnels.get(&id)?;
-        if tunnel.is_bare() {
+        let taken_down = tunnel.is_taken_down() && !self.shut;
+        if tunnel.is_bare() && !taken_down {
             return None;
         }
-        Some(ExportedTunnel {
+        let mut children: Vec<&Child> = tunnel.children.values().collect();
+        children.sort_by_key(|child| child.stage.standing());
+        let mut exported = ExportedTunnel {
             version: VERSION,
             connection: tunnel.config.name.clone(),
+            taken_down,
             wanted: tunnel.wanted.iter().copied().collect(),
             last_path: tunnel.last_path,
             ike_sas: tunnel
                 .ike_sas
                 .iter()
+                .rev()
                 .filter_map(|id| self.sas.get(id))
                 .map(|sa| self.export_ike_sa(sa, now))
                 .collect(),
-            children: tunnel
-                .children
-                .values()
+            children: children
+                .into_iter()
                 .map(|child| self.export_child(id, child, now))
                 .collect(),
-        })
+        };
+        let left_out = exported.fit();
+        if left_out > 0 {
+            tracing::debug!(connection = %tunnel.config.name, left_out,
+                "too many ESP SAs for one export: the standby will negotiate these anew");
+        }
+        Some(exported)
     }
 
     fn remaining(&self, owner: Owner, name: TimerName, now: Instant) -> Option<Duration> {
@@ -72,8 +84,21 @@ impl Negotiator {
             confirmed: sa.confirmed,
             last_received: sa.last_phase1.received.clone(),
             last_sent: sa.last_phase1.sent.clone(),
-            answered: sa.quick_modes.values().filter_map(export_answer).collect(),
+            quick_modes: self.export_quick_modes(sa, now),
         }
+    }
+
+    fn export_quick_modes(&self, sa: &IkeSa, now: Instant) -> Vec<ExportedQuick> {
+        let mut quick_modes: Vec<&QuickMode> = sa.quick_modes.values().collect();
+        quick_modes.sort_by_key(|quick| core::cmp::Reverse(quick.started));
+        quick_modes
+            .into_iter()
+            .filter_map(|quick| {
+                let timer = Owner::QuickMode(sa.id, quick.id.0);
+                let forget_in = self.remaining(timer, TimerName::Phase2Expire, now);
+                export_quick(quick, forget_in.unwrap_or(Duration::ZERO))
+            })
+            .collect()
     }
 
     fn export_child(&self, id: ConnectionId, child: &Child, now: Instant) -> ExportedChild {
@@ -118,11 +143,14 @@ impl Negotiator {
             self.import_child(id, child, elapsed)
                 .ok_or_else(|| inconsistent("an inbound SPI twice"))?;
         }
-        for sa in exported.ike_sas {
+        for sa in exported.ike_sas.into_iter().rev() {
             self.import_ike_sa(id, sa, elapsed)
                 .ok_or_else(|| inconsistent("an IKE SA twice, or too many message ids"))?;
         }
         if let Some(tunnel) = self.tunnels.get_mut(&id) {
+            if exported.taken_down {
+                tunnel.wanted.clear();
+            }
             tunnel.wanted.extend(exported.wanted);
             tunnel.last_path = exported.last_path;
         }
@@ -183,7 +211,8 @@ impl Negotiator {
     ) -> Option<()> {
         let now = self.cx.now;
         let id = exported.id;
-        let used = UsedMessageIds::import(&exported.used_message_ids)?;
+        let used = UsedMessageIds::import(exported.used_message_ids.as_deref())?;
+        let due = exported.rekey_in.is_none() || used.is_nearly_full();
         if self.sas.contains_key(&id) {
             return None;
         }
@@ -193,11 +222,9 @@ impl Negotiator {
         let end = now + exported.expires_in.saturating_sub(elapsed);
         resume_ike_timers(&mut self.cx, &tunnel.config, &exported, &dpd, elapsed);
         let mut quick_modes = BTreeMap::new();
-        for answer in exported.answered {
-            let timer = Owner::QuickMode(id, answer.message_id);
-            let quick = import_answer(answer, Retransmit::new(policy), now);
-            let at = now + quick.retransmit.first_wait();
-            self.cx.timers.set(timer, TimerName::Phase2Retransmit, at);
+        for exported in exported.quick_modes {
+            let timer = Owner::QuickMode(id, exported.message_id);
+            let quick = import_quick(&mut self.cx, timer, exported, policy, elapsed);
             quick_modes.insert(quick.id.0, quick);
         }
         tunnel.ike_sas.push(id);
@@ -219,7 +246,7 @@ impl Negotiator {
             began: established,
             established,
             expires: end,
-            rekey_due: exported.rekey_in.is_none() && !exported.retiring,
+            rekey_due: due && !exported.retiring,
             retiring: exported.retiring,
             farewells: 0,
             last_phase1: LastPhase1 {
@@ -261,33 +288,78 @@ fn resume_ike_timers(
     }
 }
 
-fn export_answer(quick: &QuickMode) -> Option<ExportedAnswer> {
-    let QuickState::AwaitQuick3(state) = &quick.state else {
-        return None;
+fn export_quick(quick: &QuickMode, forget_in: Duration) -> Option<ExportedQuick> {
+    let state = match &quick.state {
+        QuickState::AwaitQuick2(_) => return None,
+        QuickState::AwaitQuick3(state) => ExportedQuickState::AwaitQuick3 {
+            inbound: state.inbound,
+            iv: state.iv,
+            ni: state.ni.clone(),
+            nr: state.nr.clone(),
+        },
+        &QuickState::AwaitConnected { inbound, iv } => ExportedQuickState::AwaitConnected {
+            inbound,
+            iv,
+            forget_in,
+        },
+        QuickState::Finished => ExportedQuickState::Finished { forget_in },
     };
-    Some(ExportedAnswer {
+    Some(ExportedQuick {
         message_id: quick.id.0,
         selectors: quick.selectors,
-        inbound: state.inbound,
-        iv: state.iv,
-        ni: state.ni.clone(),
-        nr: state.nr.clone(),
+        state,
         last_in: quick.last_in.clone(),
         last_out: quick.last_out.clone(),
     })
 }
 
-fn import_answer(exported: ExportedAnswer, retransmit: Retransmit, now: Instant) -> QuickMode {
+fn import_quick(
+    cx: &mut Context,
+    timer: Owner,
+    exported: ExportedQuick,
+    policy: RetransmitPolicy,
+    elapsed: Duration,
+) -> QuickMode {
+    let retransmit = Retransmit::new(policy);
+    let now = cx.now;
+    let mut forget = |left: Duration| {
+        let at = now + left.saturating_sub(elapsed);
+        cx.timers.set(timer, TimerName::Phase2Expire, at);
+    };
+    let state = match exported.state {
+        ExportedQuickState::AwaitQuick3 {
+            inbound,
+            iv,
+            ni,
+            nr,
+        } => {
+            let at = now + retransmit.first_wait();
+            cx.timers.set(timer, TimerName::Phase2Retransmit, at);
+            QuickState::AwaitQuick3(AwaitQuick3 {
+                iv,
+                inbound,
+                ni,
+                nr,
+            })
+        }
+        ExportedQuickState::AwaitConnected {
+            inbound,
+            iv,
+            forget_in,
+        } => {
+            forget(forget_in);
+            QuickState::AwaitConnected { inbound, iv }
+        }
+        ExportedQuickState::Finished { forget_in } => {
+            forget(forget_in);
+            QuickState::Finished
+        }
+    };
     QuickMode {
         id: MessageId(exported.message_id),
         selectors: exported.selectors,
         started: now,
-        state: QuickState::AwaitQuick3(AwaitQuick3 {
-            iv: exported.iv,
-            inbound: exported.inbound,
-            ni: exported.ni,
-            nr: exported.nr,
-        }),
+        state,
         last_in: exported.last_in,
         last_out: exported.last_out,
         retransmit,

@@ -4,16 +4,18 @@
 use ipsec_types::Spi;
 
 use super::Negotiator;
+use super::phase2_flow::is_connected;
 use crate::api::{DownReason, TimerName};
 use crate::counters::DropReason;
 use crate::error::Refused;
 use crate::exchange::{check, informational};
 use crate::natt::Path;
+use crate::phase2::QuickState;
 use crate::proposal::phase2::shortened_by;
 use crate::sa::child::owner;
 use crate::wire::{
-    CookiePair, Delete, DeletedSas, Message, Notification, NotifyType, Payload, ProtectedMessage,
-    ProtocolId,
+    CookiePair, Delete, DeletedSas, Message, MessageId, Notification, NotifyType, Payload,
+    ProtectedMessage, ProtocolId,
 };
 
 impl Negotiator {
@@ -54,12 +56,20 @@ impl Negotiator {
         let Some(sa) = self.sas.get_mut(&id) else {
             return Ok(None);
         };
-        if sa.used.contains(message_id) {
+        // The id of a quick mode is used up, but CONNECTED comes under it (RFC 2408 §3.1).
+        let connected = sa
+            .quick_modes
+            .get(&message_id.0)
+            .is_some_and(|quick| matches!(quick.state, QuickState::AwaitConnected { .. }));
+        if sa.used.contains(message_id) && !connected {
             return Ok(None);
         }
         let (message, _) = sa.open(protected, &sa.first_iv(message_id), rule.name)?;
         check(rule, &message)?;
         sa.verify_hash_1(&message, rule.name)?;
+        if connected {
+            return Ok(is_connected(&message).then_some(message));
+        }
         Ok(sa.commit_message_id(message_id).ok().map(|()| message))
     }
 
@@ -67,7 +77,7 @@ impl Negotiator {
     fn obey(&mut self, id: CookiePair, message: &Message) {
         for payload in message.chain.payloads() {
             if let Payload::Notification(notification) = payload {
-                self.obey_notification(id, notification);
+                self.obey_notification(id, message.header.message_id, notification);
             }
         }
         for payload in message.chain.payloads() {
@@ -77,14 +87,19 @@ impl Negotiator {
         }
     }
 
-    fn obey_notification(&mut self, id: CookiePair, notification: &Notification) {
+    fn obey_notification(
+        &mut self,
+        id: CookiePair,
+        message_id: MessageId,
+        notification: &Notification,
+    ) {
         tracing::debug!(ike_sa = %id, kind = %notification.kind(), "notification");
         match notification.kind() {
             NotifyType::R_U_THERE => self.answer_probe(id, notification),
             NotifyType::R_U_THERE_ACK => self.probe_answered(id, notification),
             NotifyType::INITIAL_CONTACT => self.late_initial_contact(id),
             NotifyType::RESPONDER_LIFETIME => self.shorten_lifetime(id, notification),
-            NotifyType::CONNECTED => self.late_connected(id, notification),
+            NotifyType::CONNECTED => self.late_connected(id, message_id, notification),
             NotifyType::INVALID_SPI => self.peer_lost_sa(id, notification),
             kind if kind.is_error() => self.quick_refused(id, spi_of(notification), kind),
             _ => {}
@@ -169,20 +184,29 @@ impl Negotiator {
         }
     }
 
-    /// CONNECTED outside the quick mode it belongs to, as some peers send it.
-    fn late_connected(&mut self, id: CookiePair, notification: &Notification) {
-        use crate::phase2::QuickState;
+    /// CONNECTED in an informational exchange: under the message id of its quick mode, or, as
+    /// some peers send it, under one of its own; then the SPI tells which one is meant.
+    fn late_connected(
+        &mut self,
+        id: CookiePair,
+        message_id: MessageId,
+        notification: &Notification,
+    ) {
         let spi = spi_of(notification);
         let Some(sa) = self.sas.get(&id) else {
             return;
+        };
+        let meant = |quick: MessageId, inbound: Spi| {
+            if sa.quick_modes.contains_key(&message_id.0) {
+                return quick == message_id;
+            }
+            spi.is_none_or(|spi| spi == inbound)
         };
         let awaiting = sa
             .quick_modes
             .values()
             .find_map(|quick| match &quick.state {
-                QuickState::AwaitConnected { inbound, .. }
-                    if spi.is_none() || spi == Some(*inbound) =>
-                {
+                QuickState::AwaitConnected { inbound, .. } if meant(quick.id, *inbound) => {
                     Some((quick.id, *inbound))
                 }
                 QuickState::AwaitConnected { .. }

@@ -38,6 +38,7 @@ mod phase1_first;
 mod phase1_flow;
 mod phase2_end;
 mod phase2_flow;
+mod quiet;
 mod standby;
 mod status;
 mod timeouts;
@@ -61,6 +62,8 @@ pub struct Negotiator {
     cx: Context,
     /// Shut down: nothing is started any more.
     shut: bool,
+    /// About to be handed over: nothing is started for now.
+    quiet: bool,
 }
 
 /// What the negotiator begins with.
@@ -102,6 +105,7 @@ impl Negotiator {
             fragments: Fragments::default(),
             cx: Context::new(rng, now),
             shut: false,
+            quiet: false,
         }
     }
 
@@ -185,13 +189,46 @@ impl Negotiator {
         }
     }
 
-    /// A connection's live state for a standby; `None` when it has no IKE SA and no ESP SA.
+    /// A connection's live state for a standby; `None` when there is nothing to know of it (no
+    /// IKE SA, no ESP SA, not taken down): the standby is then to
+    /// [forget](Standby::remove) it.
+    ///
+    /// How an active node keeps a standby up to date:
+    ///
+    /// - [`Event::StateChanged`] says "export this connection again". It follows everything
+    ///   that a standby must know: each message id used up by us or by the peer (so each
+    ///   authentic message of a quick mode or informational exchange, each probe and answer of
+    ///   DPD with its sequence number), each IKE SA and ESP SA pair that comes, goes or changes
+    ///   its place, each move of the peer's address or port, each `up` and `down` of a user. It
+    ///   does not follow traffic, keepalives, duplicates or anything unauthenticated.
+    /// - It comes after the other events of the same input, once per connection however much
+    ///   has changed. Export when it is polled, put the result in place of the last one.
+    /// - An input's datagrams rest in [`Negotiator::poll_transmit`] meanwhile. A driver that
+    ///   sends them only when the standby has acknowledged the export loses nothing at a
+    ///   takeover; one that does not wait may leave the standby one message behind, which
+    ///   costs at most a resent message or a new quick mode.
+    /// - At most [`ExportedTunnel::MAX_ENCODED`] bytes in postcard. A route-based connection
+    ///   takes about 500 bytes and 3 more for each message id used up (2 a probe); some 300
+    ///   ESP SA pairs fit. What does not fit is left out: ESP SAs beyond that (the standby
+    ///   negotiates them anew), the ids of retiring IKE SAs, at last those of the current one
+    ///   (the standby then lets nobody begin an exchange under it, and replaces it at once).
+    /// - It carries the remaining lifetimes and rekey times, which run on from
+    ///   [`Standby::put`]; keys and the last block of phase 1, from which every later IV
+    ///   comes; both addresses with their ports, and who is behind a NAT; used message ids;
+    ///   DPD sequence numbers both ways; the last message of phase 1 and of each quick mode
+    ///   for duplicates of what it answered, and those that await message 3 or CONNECTED.
+    /// - It does not carry phase 1 in progress, nor a quick mode of ours that awaits message
+    ///   2: these are run again. A planned switchover waits for them
+    ///   ([`Negotiator::quiesce`], [`Negotiator::is_negotiating`]).
     #[must_use]
     pub fn export(&self, now: Instant, connection: ConnectionId) -> Option<ExportedTunnel> {
         self.export_tunnel(now, connection)
     }
 
-    /// Gives up speaking: the state goes on in a value that cannot send.
+    /// Gives up speaking: the state goes on in a value that cannot send. No peer is told
+    /// anything, SAs stay as they are. What [`Negotiator::poll_transmit`] and
+    /// [`Negotiator::poll_event`] still hold is gone; so are exchanges in progress that
+    /// [`Negotiator::export`] does not carry.
     #[must_use]
     pub fn stand_down(self, now: Instant) -> Standby {
         let connections = self

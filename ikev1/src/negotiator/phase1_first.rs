@@ -30,7 +30,7 @@ const COMPLAINT_INTERVAL: Duration = Duration::from_secs(2);
 impl Negotiator {
     /// Starts phase 1 as initiator, unless that is under way already.
     pub(super) fn initiate_phase1(&mut self, id: ConnectionId) {
-        if self.initiating_phase1(id) {
+        if self.quiet || self.initiating_phase1(id) {
             return;
         }
         let Some(tunnel) = self.tunnels.get(&id) else {

@@ -11,7 +11,7 @@ use super::Negotiator;
 use super::timers::{ExchangeKey, Owner};
 use super::tunnel::{Tunnel, rekey_start};
 use crate::api::{DownReason, Event, Phase, Role, TimerName};
-use crate::config::Connection;
+use crate::config::{Connection, Phase1Exchange};
 use crate::counters::DropReason;
 use crate::crypto::HashAlgorithm;
 use crate::dpd::Dpd;
@@ -21,7 +21,7 @@ use crate::phase1::{Established, Exchange, Fingerprint, InProgress, Received};
 use crate::retransmit::Retransmit;
 use crate::sa::child::Succession;
 use crate::sa::ike::{IkeSa, LastPhase1, UsedMessageIds};
-use crate::wire::{CookiePair, Incoming};
+use crate::wire::{CookiePair, Incoming, Notification};
 
 /// How long an IKE SA with a successor lives on, for exchanges that are under way.
 const IKE_GRACE: Duration = Duration::from_secs(10);
@@ -174,7 +174,7 @@ impl Negotiator {
             self.honour_initial_contact(connection, exchange.started);
         }
         let now = self.cx.now;
-        let sa = IkeSa {
+        let mut sa = IkeSa {
             id,
             connection,
             role: exchange.key.role,
@@ -210,6 +210,12 @@ impl Negotiator {
             remote: sa.path.remote,
         });
         self.start_ike_timers(&sa, &exchange.connection);
+        // Main mode says it in message 5; aggressive mode must not (RFC 2407 §4.6.3).
+        let aggressive = exchange.connection.exchange == Phase1Exchange::Aggressive;
+        if aggressive && sa.role == Role::Initiator && exchange.initial_contact {
+            let news = Notification::initial_contact(id);
+            sa.send_informational(vec![news.into()], &mut self.cx);
+        }
         self.adopt(sa);
     }
 

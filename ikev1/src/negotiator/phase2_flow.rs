@@ -9,12 +9,13 @@ use super::phase1_flow::fingerprint;
 use super::timers::Owner;
 use super::tunnel::{COMMIT_PATIENCE, SWITCH_DELAY};
 use crate::api::{Phase, Role, TimerName};
+use crate::config::RetransmitPolicy;
 use crate::counters::DropReason;
 use crate::error::{Mismatch, PeerMisbehaved, Refused};
 use crate::exchange::{check, quick_mode};
 use crate::natt::Path;
 use crate::phase1::Fingerprint;
-use crate::phase2::{QuickMode, QuickState, initiator, responder};
+use crate::phase2::{QuickMode, QuickState, host_selectors, initiator, responder};
 use crate::proposal::phase2::rounds;
 use crate::retransmit::Retransmit;
 use crate::sa::child::owner;
@@ -24,8 +25,12 @@ use crate::wire::{
     ProtocolId, SpiBytes,
 };
 
-/// How long the initiator remembers a finished quick mode, to repeat message 3.
+/// How long the initiator remembers a finished quick mode, to repeat message 3; and a
+/// responder one that it has refused, to repeat the refusal.
 const REMEMBER_FINISHED: Duration = Duration::from_secs(60);
+/// Refusals are remembered while no more quick modes than this are: the room beyond is for
+/// those that may succeed.
+const MAX_REFUSALS: usize = MAX_QUICK_MODES / 2;
 
 impl Negotiator {
     /// Starts a quick mode under an IKE SA.
@@ -105,8 +110,8 @@ impl Negotiator {
             self.cx.drop_because(DropReason::TooManyQuickModes);
             return;
         }
-        if let Err(refused) = self.answer_quick(id, protected, from, print) {
-            self.refuse_quick(id, message_id, from, &refused);
+        if let Err(refused) = self.answer_quick(id, protected, from, print.clone()) {
+            self.refuse_quick(id, message_id, from, print, &refused);
         }
     }
 
@@ -169,6 +174,7 @@ impl Negotiator {
         id: CookiePair,
         message_id: MessageId,
         from: Path,
+        print: Fingerprint,
         refused: &Refused,
     ) {
         self.cx.drop_because(refused.reason());
@@ -190,7 +196,22 @@ impl Negotiator {
         };
         let connection = sa.connection;
         let notification = Notification::plain(ProtocolId::ESP, SpiBytes::EMPTY, kind);
-        sa.send_informational(vec![notification.into()], &mut self.cx);
+        let said = sa.send_informational(vec![notification.into()], &mut self.cx);
+        if sa.quick_modes.len() < MAX_REFUSALS {
+            let forget = self.cx.now + REMEMBER_FINISHED;
+            let timer = Owner::QuickMode(id, message_id.0);
+            self.cx.timers.set(timer, TimerName::Phase2Expire, forget);
+            let refusal = QuickMode {
+                id: message_id,
+                selectors: host_selectors(sa),
+                started: self.cx.now,
+                state: QuickState::Finished,
+                last_in: Some(print),
+                last_out: said,
+                retransmit: Retransmit::new(RetransmitPolicy::default()),
+            };
+            sa.quick_modes.insert(message_id.0, refusal);
+        }
         self.cx.counters.totals.phase2_failures += 1;
         self.report_failure(
             Some(connection),
@@ -415,7 +436,8 @@ impl Negotiator {
     }
 }
 
-fn is_connected(message: &Message) -> bool {
+/// True when it carries CONNECTED.
+pub(super) fn is_connected(message: &Message) -> bool {
     message.chain.payloads().iter().any(
         |payload| matches!(payload, Payload::Notification(n) if n.kind() == NotifyType::CONNECTED),
     )

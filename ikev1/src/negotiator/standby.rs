@@ -52,7 +52,9 @@ impl Standby {
         }
     }
 
-    /// Replaces what is known of one connection. Lifetimes run on from `now`.
+    /// Replaces what is known of one connection by what the active has
+    /// [exported](Negotiator::export). Lifetimes run on from `now`. May be called as often as
+    /// the active's state changes; the last one counts.
     ///
     /// # Errors
     /// When the state does not fit the config here; what was known before stays.
@@ -95,8 +97,9 @@ impl Standby {
         self.tunnels.keys().map(String::as_str)
     }
 
-    /// Begins to speak. With [`Beginning::Hot`] every imported SA goes on and only
-    /// connections without one are initiated; with [`Beginning::Cold`] the imported state is
+    /// Begins to speak. With [`Beginning::Hot`] every imported SA goes on (under the same
+    /// message ids, DPD numbers and deadlines) and only connections without one are initiated,
+    /// unless they were taken down; with [`Beginning::Cold`] the imported state is
     /// dropped. State that contradicts itself is left out, and its connection begins anew; the
     /// reasons are returned.
     #[must_use]

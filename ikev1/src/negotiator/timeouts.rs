@@ -8,7 +8,10 @@ impl Negotiator {
     pub(super) fn fire_timers(&mut self) {
         while let Some((owner, name)) = self.cx.timers.pop_due(self.cx.now) {
             tracing::trace!(?owner, ?name, "timer");
-            self.fire(owner, name);
+            match self.postponed(name) {
+                Some(later) => self.cx.timers.set(owner, name, later),
+                None => self.fire(owner, name),
+            }
         }
     }
 

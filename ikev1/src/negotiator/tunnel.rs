@@ -92,6 +92,11 @@ impl Tunnel {
         self.ike_sas.is_empty() && self.children.is_empty()
     }
 
+    /// It starts by itself, but somebody has taken it down.
+    pub(crate) fn is_taken_down(&self) -> bool {
+        self.config.start == StartMode::OnStart && self.wanted.is_empty()
+    }
+
     /// Selector pairs that need a quick mode of ours, but for those that wait for their switch.
     pub(crate) fn due(&self) -> Vec<SelectorPair> {
         let rekeys = self

@@ -25,7 +25,7 @@ impl Negotiator {
         let Some(tunnel) = self.tunnels.get_mut(&id) else {
             return;
         };
-        if self.shut {
+        if self.shut || self.quiet {
             return;
         }
         let due = tunnel.due();

@@ -17,8 +17,8 @@ use crate::natt::{NatState, Path, PeerFeatures};
 use crate::negotiator::context::Context;
 use crate::proposal::phase1;
 use crate::wire::{
-    Cookie, ExchangeType, HashData, Identification, KeyExchange, Message, Nonce, Notification,
-    Payload, PayloadType, VendorId,
+    Cookie, ExchangeType, HashData, Identification, KeyExchange, Message, Nonce, Payload,
+    PayloadType, VendorId,
 };
 
 /// We have sent everything but our proof.
@@ -139,9 +139,6 @@ impl AwaitAggressive2 {
         let hash = keyed.hash_of(exchange.cookies, Role::Initiator, &self.id_body);
         let mut payloads: Vec<Payload> = vec![HashData::from(&hash).into()];
         payloads.extend(nat_d);
-        if exchange.initial_contact {
-            payloads.push(Notification::initial_contact(exchange.cookies).into());
-        }
         let header = exchange.header(ExchangeType::Aggressive);
         let datagram = keyed.seal(&Message::new(header, payloads));
         Step::Done(keyed.finish(Some(datagram)))

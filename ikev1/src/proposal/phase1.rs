@@ -4,7 +4,7 @@
 use core::time::Duration;
 
 use super::explain::{Axis, explain};
-use super::listed;
+use super::{DEFAULT_LIFETIME, listed};
 use crate::config::Phase1Policy;
 use crate::error::{LocalFailure, Mismatch, PeerMisbehaved, Refused};
 use crate::suite::Phase1Suite;
@@ -111,10 +111,10 @@ pub(crate) fn accept(policy: &Phase1Policy, sa: &SecurityAssociation) -> Result<
 }
 
 /// RFC 2407 §4.5.4 lets either side keep a shorter lifetime than the other thinks; we end at
-/// the shorter one. Without an attribute the default of RFC 2407 §4.5 would be 8 hours, which
-/// our own policy undercuts or equals in practice.
+/// the shorter one. So an answer whose lifetime was changed, as some peers do to shorten it,
+/// is not refused (RFC 2409 §5 would have it so): it can do no harm.
 fn shorter(ours: Duration, theirs: Lifetime) -> Duration {
-    theirs.time().map_or(ours, |theirs| theirs.min(ours))
+    theirs.time().unwrap_or(DEFAULT_LIFETIME).min(ours)
 }
 
 fn all_transforms(sa: &SecurityAssociation) -> impl Iterator<Item = &Transform> {

@@ -5,7 +5,7 @@ use core::time::Duration;
 use ipsec_types::{Encapsulation, SaLifetime, Spi};
 
 use super::explain::{Axis, explain};
-use super::listed;
+use super::{DEFAULT_LIFETIME, listed};
 use crate::config::Phase2Policy;
 use crate::error::{LocalFailure, Mismatch, PeerMisbehaved, Refused};
 use crate::suite::{DhGroup, Phase2Proposal};
@@ -191,23 +191,22 @@ fn chosen(policy: &Phase2Policy, theirs: &Alternative<'_>) -> Option<Chosen> {
     Some(Chosen {
         proposal: theirs.as_proposal(),
         peer_spi: theirs.proposal.esp_spi().ok()?,
-        shortened: theirs
-            .meaning
-            .lifetime
-            .time()
-            .is_none_or(|time| lifetime.time < time),
+        shortened: lifetime.time < stated(theirs.meaning.lifetime),
         lifetime,
         number: theirs.proposal.number(),
         transform: theirs.transform.clone(),
     })
 }
 
+/// A peer that states nothing means the default.
+fn stated(theirs: Lifetime) -> Duration {
+    theirs.time().unwrap_or(DEFAULT_LIFETIME)
+}
+
 /// The shorter of our policy and what the peer says, in time and in volume.
 pub(crate) fn shorter(policy: &Phase2Policy, theirs: Lifetime) -> SaLifetime {
     SaLifetime {
-        time: theirs
-            .time()
-            .map_or(policy.lifetime, |time| time.min(policy.lifetime)),
+        time: stated(theirs).min(policy.lifetime),
         kilobytes: match (policy.lifetime_kilobytes, theirs.kilobytes) {
             (Some(ours), Some(theirs)) => Some(ours.min(theirs)),
             (one, other) => one.or(other),

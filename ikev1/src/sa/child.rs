@@ -44,6 +44,17 @@ pub(crate) enum Stage {
     Retiring,
 }
 
+impl Stage {
+    /// The order in which a standby needs to know of pairs.
+    pub(crate) fn standing(self) -> u8 {
+        match self {
+            Self::InUse => 0,
+            Self::Ready => 1,
+            Self::Retiring => 2,
+        }
+    }
+}
+
 impl Child {
     pub(crate) fn new(
         pair: &EspSaPair,

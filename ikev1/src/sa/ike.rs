@@ -146,13 +146,18 @@ impl IkeSa {
         message.seal(self.keys.cipher_key(), iv)
     }
 
-    /// Sends an informational message under its own message id.
-    pub(crate) fn send_informational(&mut self, payloads: Vec<Payload>, cx: &mut Context) {
+    /// Sends an informational message under its own message id; what was sent is returned.
+    pub(crate) fn send_informational(
+        &mut self,
+        payloads: Vec<Payload>,
+        cx: &mut Context,
+    ) -> Vec<u8> {
         let id = self.fresh_message_id(cx);
         let iv = self.first_iv(id);
         let (datagram, _) = self.seal_with_hash_1(ExchangeType::Informational, id, payloads, &iv);
-        cx.send(self.path, datagram);
+        cx.send(self.path, datagram.clone());
         cx.mark_changed(self.connection);
+        datagram
     }
 
     /// How ESP travels under this SA.

@@ -4,6 +4,7 @@
 
 use std::net::SocketAddr;
 
+use ikev1::config::Connection;
 use ikev1::crypto::{
     DhGroup, DiffieHellman, HashAlgorithm, Iv, Phase1Keys, Phase1Transcript, Skeyid, phase1_iv,
 };
@@ -38,8 +39,14 @@ pub struct Manual {
 impl Manual {
     /// Bob is up and knows Alice, who is us.
     pub fn new() -> Self {
-        let (mut alice, bob) = both();
+        Self::with(|_| {})
+    }
+
+    /// The same with another Bob.
+    pub fn with(change: impl FnOnce(&mut Connection)) -> Self {
+        let (mut alice, mut bob) = both();
         alice.start = ikev1::config::StartMode::Respond;
+        change(&mut bob);
         let mut pair = Pair::new(alice, bob);
         pair.take(Side::Alice);
         Self {
@@ -177,7 +184,16 @@ impl Manual {
 
     /// All of main mode.
     pub fn established() -> Self {
-        let mut manual = Self::new();
+        Self::new().through_main_mode()
+    }
+
+    /// The same with another Bob.
+    pub fn established_with(change: impl FnOnce(&mut Connection)) -> Self {
+        Self::with(change).through_main_mode()
+    }
+
+    fn through_main_mode(self) -> Self {
+        let mut manual = self;
         manual.hello();
         manual.exchange_keys(b"correct horse battery staple");
         manual.authenticate();
@@ -226,6 +242,62 @@ impl Manual {
             id.clone().into(),
             id.into(),
         ]
+    }
+
+    /// Waits for the quick mode that Bob begins, and answers it: with `payloads` behind SA,
+    /// nonce and identities, and the header as `commit` says. Gives its message id, the SPI
+    /// that Bob chose, and Bob's message 3.
+    pub fn answer_quick(
+        &mut self,
+        spi: Spi,
+        commit: bool,
+        change: impl FnOnce(&mut Vec<Payload>),
+    ) -> (u32, Spi, Vec<Vec<u8>>) {
+        let before = self.pair.sent.len();
+        self.pair.run_for(core::time::Duration::from_secs(2));
+        let first = self.pair.sent[before..]
+            .iter()
+            .find(|flight| flight.from == Side::Bob && flight.payload[18] == 32)
+            .unwrap();
+        let Incoming::Protected(protected) = parse(&first.payload).unwrap() else {
+            panic!("quick mode is encrypted");
+        };
+        let keys = self.keys.as_ref().unwrap();
+        let id = protected.header.message_id.0;
+        let iv = keys.phase2_iv(&self.iv, id);
+        let (message, iv) = protected.open(keys.cipher_key(), &iv).unwrap();
+        let ni = message.chain.body_of(PayloadType::NONCE).unwrap();
+        let mut theirs = Spi::MIN;
+        let mut payloads = Vec::new();
+        for payload in message.chain.payloads() {
+            match payload {
+                Payload::Sa(sa) => {
+                    let offered = &sa.proposals()[0];
+                    theirs = offered.esp_spi().unwrap();
+                    let transforms = vec![offered.transforms()[0].clone()];
+                    let chosen = Proposal::new(1, ProtocolId::ESP, spi.into(), transforms);
+                    payloads.push(
+                        SecurityAssociation::new(vec![chosen.unwrap()])
+                            .unwrap()
+                            .into(),
+                    );
+                    payloads.push(Nonce::from([0x44; 32]).into());
+                }
+                Payload::Id(id) => payloads.push(id.clone().into()),
+                _ => {}
+            }
+        }
+        change(&mut payloads);
+        let rest = Chain::build(payloads);
+        let hash = HashData::from(&keys.hash_2(id, ni, rest.bytes()));
+        let mut header = self.header(ExchangeType::Quick, id);
+        header.flags.commit = commit;
+        let answer = Message {
+            header,
+            chain: rest.behind_hash(hash),
+        };
+        let (datagram, _) = answer.seal(keys.cipher_key(), &iv);
+        (id, theirs, self.say(&datagram))
     }
 
     /// Opens an informational message of Bob's.

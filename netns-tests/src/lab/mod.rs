@@ -6,13 +6,13 @@ mod namespace;
 mod process;
 mod wait;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 pub use host::Host;
-pub use link::{Bridge, Cable, pull_at_once};
+pub use link::{Bridge, Cable, mute_at_once, pull_at_once, unmute_at_once};
 pub use process::{Background, Output};
-pub use wait::{POLL, wait_for};
+pub use wait::{POLL, now, wait_for};
 
 use crate::LabError;
 use crate::isolation;
@@ -46,5 +46,34 @@ impl Lab {
     /// When the kernel refuses a namespace or a mount.
     pub fn host(&self, name: &str) -> Result<Host, LabError> {
         Host::new(&self.root, name)
+    }
+
+    /// Where its files are.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.root
+    }
+
+    /// Copies the logs of everything that ran in it, named after their place.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn keep_logs(&self, to: &Path) -> Result<(), LabError> {
+        std::fs::create_dir_all(to).map_err(LabError::at("make a place for the logs"))?;
+        for log in crate::scenario::logs(&self.root) {
+            let inside = log.strip_prefix(&self.root).unwrap_or(&log);
+            let name = inside.display().to_string().replace('/', "-");
+            std::fs::copy(&log, to.join(name)).map_err(LabError::at("keep a log"))?;
+        }
+        Ok(())
+    }
+
+    /// Throws its files away: a program that builds many networks would fill the memory with
+    /// captures.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn discard(self) -> Result<(), LabError> {
+        std::fs::remove_dir_all(&self.root).map_err(LabError::at("remove the lab's directory"))
     }
 }

@@ -1,7 +1,7 @@
 //! Waiting for a condition instead of for a time.
 
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::LabError;
 
@@ -30,4 +30,12 @@ pub fn wait_for<T>(
         }
         thread::sleep(POLL);
     }
+}
+
+/// Time since the Unix epoch: the clock of captures and of the kernel's times of arrival.
+#[must_use]
+pub fn now() -> Duration {
+    SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default()
 }

@@ -8,7 +8,7 @@ use rustix::process::Signal;
 
 use super::pcap::{self, IpPacket};
 use crate::LabError;
-use crate::lab::{Background, Host, POLL, wait_for};
+use crate::lab::{Background, Host, POLL, now, wait_for};
 
 /// dumpcap flushes its file every half second; one that has not grown for twice that long
 /// holds all there is.
@@ -61,6 +61,26 @@ impl Capture {
     /// # Errors
     /// When packets were lost on the way to the file, or `dumpcap` does not end.
     pub fn finish(mut self) -> Result<PathBuf, LabError> {
+        self.wait_standstill()?;
+        self.end()
+    }
+
+    /// Like [`Capture::finish`] on a wire that is never at rest: everything that passed before
+    /// the call is in the file.
+    ///
+    /// # Errors
+    /// As [`Capture::finish`].
+    pub fn finish_busy(mut self) -> Result<PathBuf, LabError> {
+        let asked = now();
+        wait_for("a capture that has reached the present", PATIENCE, || {
+            let newest = pcap::newest(&self.file)?;
+            let waited = now().saturating_sub(asked) > 2 * STANDSTILL;
+            Ok((newest > asked || waited).then_some(()))
+        })?;
+        self.end()
+    }
+
+    fn wait_standstill(&self) -> Result<(), LabError> {
         let (mut last, mut standing) = (0, Duration::ZERO);
         wait_for("a capture that does not grow any more", PATIENCE, || {
             let size = std::fs::metadata(&self.file)
@@ -73,7 +93,10 @@ impl Capture {
             };
             last = size;
             Ok((standing >= STANDSTILL).then_some(()))
-        })?;
+        })
+    }
+
+    fn end(&mut self) -> Result<PathBuf, LabError> {
         self.process.signal(Signal::INT)?;
         self.process.wait(PATIENCE)?;
         let log = self.process.log();

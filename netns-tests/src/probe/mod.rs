@@ -7,10 +7,12 @@ pub mod pcap;
 mod ping;
 mod tcp;
 mod tshark;
+pub mod wire;
 
 pub use capture::Capture;
 pub use forge::{Forger, Noise};
-pub use numbered::{Numbered, NumberedReport};
+pub use numbered::{Arrival, Numbered, NumberedReport, Trace};
 pub use ping::{Ping, PingReport};
 pub use tcp::{Amount, Bulk, Transfer};
 pub use tshark::{Keys, Tshark};
+pub use wire::Wire;

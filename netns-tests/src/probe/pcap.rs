@@ -1,5 +1,6 @@
 //! The packets of a capture file, as far as scenarios look into them.
 
+use std::fmt;
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -35,10 +36,51 @@ pub struct Datagram {
     pub payload: Vec<u8>,
 }
 
+/// The address of a network card.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Mac(pub [u8; 6]);
+
+/// A frame with what scenarios look at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frame {
+    /// When it was seen, since the epoch, by the microsecond.
+    pub at: Duration,
+    /// The card that sent it.
+    pub from: Mac,
+    /// The card it is for.
+    pub to: Mac,
+    /// What it carries.
+    pub content: Content,
+}
+
+/// What a frame carries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    /// IPv4.
+    Ip(IpPacket),
+    /// ARP for IPv4.
+    Arp(Arp),
+}
+
+/// An ARP message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Arp {
+    /// Asks; otherwise it answers.
+    pub request: bool,
+    /// Whose card is told.
+    pub sender: Ipv4Addr,
+    /// The card that is told.
+    pub sender_mac: Mac,
+    /// Who is asked for, or answered to.
+    pub target: Ipv4Addr,
+}
+
 const FILE_HEADER: usize = 24;
 const RECORD_HEADER: usize = 16;
 const ETHERNET_HEADER: usize = 14;
 const ETHERTYPE_IPV4: [u8; 2] = [0x08, 0x00];
+const ETHERTYPE_ARP: [u8; 2] = [0x08, 0x06];
+const ARP_REQUEST: u16 = 1;
 const UDP: u8 = 17;
 const ISAKMP_EXCHANGE: usize = 18;
 const MAIN_MODE: u8 = 2;
@@ -49,14 +91,71 @@ const QUICK_MODE: u8 = 32;
 /// # Errors
 /// When the file cannot be read.
 pub fn ipv4_packets(file: &Path) -> Result<Vec<IpPacket>, LabError> {
+    records(file, ipv4)
+}
+
+/// All whole IPv4 and ARP frames in such a file.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn frames(file: &Path) -> Result<Vec<Frame>, LabError> {
+    records(file, frame)
+}
+
+/// When the last whole frame was seen; zero for a file without one.
+pub(crate) fn newest(file: &Path) -> Result<Duration, LabError> {
+    let times = records(file, |at, _frame| Some(at))?;
+    Ok(times.into_iter().max().unwrap_or_default())
+}
+
+fn records<T>(
+    file: &Path,
+    read: impl Fn(Duration, &[u8]) -> Option<T>,
+) -> Result<Vec<T>, LabError> {
     let bytes = fs::read(file).map_err(LabError::at(format!("read {}", file.display())))?;
     let mut rest = bytes.get(FILE_HEADER..).unwrap_or_default();
-    let mut packets = Vec::new();
+    let mut found = Vec::new();
     while let Some((at, frame, next)) = record(rest) {
-        packets.extend(ipv4(at, frame));
+        found.extend(read(at, frame));
         rest = next;
     }
-    Ok(packets)
+    Ok(found)
+}
+
+impl Arp {
+    /// Claims the address for a card: an answer, or a question that asks for its own sender.
+    #[must_use]
+    pub fn claims(&self, address: Ipv4Addr) -> bool {
+        self.sender == address && (!self.request || self.target == address)
+    }
+}
+
+impl fmt::Display for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+impl fmt::Debug for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+impl std::str::FromStr for Mac {
+    type Err = LabError;
+
+    fn from_str(text: &str) -> Result<Self, LabError> {
+        let octets: Result<Vec<u8>, _> = text
+            .trim()
+            .split(':')
+            .map(|octet| u8::from_str_radix(octet, 16))
+            .collect();
+        let six = octets.ok().and_then(|octets| octets.try_into().ok());
+        six.map(Self)
+            .ok_or_else(|| LabError::unreadable("the address of a card", text))
+    }
 }
 
 impl IpPacket {
@@ -129,6 +228,38 @@ fn ipv4(at: Duration, frame: &[u8]) -> Option<IpPacket> {
     })
 }
 
+fn frame(at: Duration, frame: &[u8]) -> Option<Frame> {
+    let mac = |from: usize| frame.get(from..from + 6)?.try_into().ok().map(Mac);
+    let content = if *frame.get(12..14)? == ETHERTYPE_ARP {
+        Content::Arp(arp(frame.get(ETHERNET_HEADER..)?)?)
+    } else {
+        Content::Ip(ipv4(at, frame)?)
+    };
+    Some(Frame {
+        at,
+        from: mac(6)?,
+        to: mac(0)?,
+        content,
+    })
+}
+
+/// RFC 826 for Ethernet and IPv4.
+fn arp(packet: &[u8]) -> Option<Arp> {
+    let address = |at: usize| -> Option<Ipv4Addr> {
+        let octets: [u8; 4] = packet.get(at..at + 4)?.try_into().ok()?;
+        Some(octets.into())
+    };
+    if packet.get(2..6)? != [0x08, 0x00, 6, 4] {
+        return None;
+    }
+    Some(Arp {
+        request: u16_at(packet, 6)? == ARP_REQUEST,
+        sender_mac: Mac(packet.get(8..14)?.try_into().ok()?),
+        sender: address(14)?,
+        target: address(24)?,
+    })
+}
+
 fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     let two: [u8; 2] = bytes.get(at..at + 2)?.try_into().ok()?;
     Some(u16::from_be_bytes(two))
@@ -153,6 +284,27 @@ mod tests {
             (500, 4500)
         );
         assert_eq!(datagram.payload, [0xab, 0xcd]);
+    }
+
+    #[test]
+    fn an_announcement_claims_an_address() {
+        let mut bytes = vec![0xff; 6];
+        bytes.extend([2, 0, 0, 0, 0, 9]);
+        bytes.extend(ETHERTYPE_ARP);
+        bytes.extend([0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 0, 9, 192, 0, 2, 1]);
+        bytes.extend([0, 0, 0, 0, 0, 0, 192, 0, 2, 1]);
+        let frame = frame(Duration::ZERO, &bytes).unwrap();
+        assert_eq!(frame.from, "02:00:00:00:00:09".parse().unwrap());
+        let Content::Arp(arp) = frame.content else {
+            panic!("{frame:?}");
+        };
+        assert_eq!(arp.sender_mac, frame.from);
+        assert!(arp.claims("192.0.2.1".parse().unwrap()));
+        let question = Arp {
+            target: "192.0.2.7".parse().unwrap(),
+            ..arp
+        };
+        assert!(!question.claims("192.0.2.1".parse().unwrap()));
     }
 
     #[test]

@@ -8,14 +8,15 @@ use ipsec_types::{ConnectionId, SecretBytes};
 
 use super::draft::{Draft, duration, one_of, quoted, word_for};
 use super::outline::Outline;
-use super::{Context, ends, phases, section, traffic};
+use super::{Context, ends, phases, ping, section, traffic};
 use crate::config::document::Section as _;
 use crate::config::explain::{Explanation, Origin};
-use crate::config::fault::Fault;
+use crate::config::fault::{Fault, SecretKind};
 use crate::config::profile::Profile;
 use crate::config::raw::RawConnection;
 use crate::config::resolved::ResolvedConnection;
 use crate::config::secret;
+use crate::config::shared::is_shareable;
 use crate::config::value::refuse_name;
 
 const START: [(&str, StartMode); 3] = [
@@ -42,8 +43,9 @@ pub(super) fn resolve(
     raw: &RawConnection,
     context: &mut Context<'_>,
 ) -> (Outline, Option<(ResolvedConnection, Explanation)>) {
-    let mut draft = Draft::new(context);
-    let resolved = resolve_parts(index, raw, &mut draft);
+    let shared = context.shared;
+    let mut draft = Draft::new(context, RawConnection::HEADER);
+    let resolved = resolve_parts(index, raw, shared, &mut draft);
     let (outline, explanation) = draft.finish();
     (outline, resolved.map(|resolved| (resolved, explanation)))
 }
@@ -52,6 +54,7 @@ pub(super) fn resolve(
 fn resolve_parts(
     index: u32,
     raw: &RawConnection,
+    shared: bool,
     draft: &mut Draft<'_>,
 ) -> Option<ResolvedConnection> {
     let name = name(raw, draft);
@@ -64,12 +67,13 @@ fn resolve_parts(
     if let Some(ends) = &ends {
         ends::refuse_any_peer(raw, ends, start, exchange, draft.findings);
     }
-    let psk = psk(raw, draft);
+    let psk = psk(raw, shared, draft);
     let wire = wire(raw, draft);
     let phases = phases::resolve(raw, draft);
     let traffic = traffic::resolve(raw, &section(&raw.vti), name.as_deref(), draft);
 
     let (ends, phases, traffic, wire) = (ends?, phases?, traffic?, wire?);
+    let ping = ping::resolve(&section(&raw.dpd), raw, &traffic, draft)?;
     let ike = Connection {
         id: ConnectionId(index),
         name: name?,
@@ -89,7 +93,7 @@ fn resolve_parts(
         nat_keepalive: wire.nat_keepalive,
         fragmentation: wire.fragmentation,
         peer_drops_children: wire.peer_drops_children,
-        dpd_by_ping: false,
+        dpd_by_ping: ping.is_some(),
     };
     Some(ResolvedConnection {
         ike: Arc::new(ike),
@@ -97,6 +101,7 @@ fn resolve_parts(
         kind: traffic.kind,
         replay_window: phases.replay_window,
         vti: traffic.vti,
+        ping,
     })
 }
 
@@ -138,13 +143,20 @@ fn exchange(raw: &RawConnection, draft: &mut Draft<'_>) -> Option<Phase1Exchange
     draft.settle("mode", mode, fallback, |mode| word_for(&MODE, mode))
 }
 
-fn psk(raw: &RawConnection, draft: &mut Draft<'_>) -> Option<SecretBytes> {
+fn psk(raw: &RawConnection, shared: bool, draft: &mut Draft<'_>) -> Option<SecretBytes> {
     let expected = "the path of a file with the pre-shared key alone, mode 0600";
     draft.require(&raw.psk_file, raw.span(), "psk_file", expected);
     draft.settle_required("psk_file", raw.psk_file.clone(), |path| quoted(path))?;
     let given = raw.psk_file.given()?;
+    if shared && !is_shareable(given.get_ref()) {
+        let found = given.get_ref().clone();
+        let fault = Fault::PskNotShared { found };
+        draft.findings.add(&given.span(), fault);
+        return None;
+    }
     let path = draft.beside_the_file(given.get_ref());
-    let key = secret::load(&path, draft.files, &given.span(), draft.findings)?;
+    let kind = SecretKind::PreSharedKey;
+    let key = secret::load(kind, &path, draft.files, &given.span(), draft.findings)?;
     if draft.profile.is_azure() {
         let refused = key
             .expose()

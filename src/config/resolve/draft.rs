@@ -112,7 +112,25 @@ pub(super) fn number<T: TryFrom<i64>>(
     })
 }
 
-/// A connection as its settings are settled, one after the other.
+/// Notes that `key` must be in the section with this header and place, when it is not.
+pub(super) fn missing<T>(
+    field: &Field<T>,
+    (section, place): (&'static str, &Range<usize>),
+    key: &'static str,
+    expected: &'static str,
+    findings: &mut Findings,
+) {
+    if field.is_missing() {
+        let fault = Fault::MissingKey {
+            section,
+            key,
+            expected,
+        };
+        findings.add(place, fault);
+    }
+}
+
+/// A connection, or the pair, as its settings are settled, one after the other.
 pub(super) struct Draft<'a> {
     pub(super) source: &'a Source,
     pub(super) files: &'a dyn Files,
@@ -124,11 +142,13 @@ pub(super) struct Draft<'a> {
     /// False when the file names a profile that there is not: then the profile's own
     /// demands are not held against the rest of the connection.
     pub(super) profile_known: bool,
+    /// The header of the section that is drafted.
+    header: &'static str,
     explanation: Explanation,
 }
 
 impl<'a> Draft<'a> {
-    pub(super) fn new(context: &'a mut Context<'_>) -> Self {
+    pub(super) fn new(context: &'a mut Context<'_>, header: &'static str) -> Self {
         Self {
             source: context.source,
             files: context.files,
@@ -136,11 +156,12 @@ impl<'a> Draft<'a> {
             outline: Outline::default(),
             profile: Profile::default(),
             profile_known: true,
+            header,
             explanation: Explanation::default(),
         }
     }
 
-    /// What the connection came to, apart from its value.
+    /// What it came to, apart from its value.
     pub(super) fn finish(self) -> (Outline, Explanation) {
         (self.outline, self.explanation)
     }
@@ -163,22 +184,15 @@ impl<'a> Draft<'a> {
         (own, origin)
     }
 
-    /// Notes `fault` for a key that must be in `[[connection]]` and is not.
+    /// Notes that a key must be in the drafted section, when it is not.
     pub(super) fn require<T>(
         &mut self,
         field: &Field<T>,
-        section: &Range<usize>,
+        place: &Range<usize>,
         key: &'static str,
         expected: &'static str,
     ) {
-        if field.is_missing() {
-            let fault = Fault::MissingKey {
-                section: "[[connection]]",
-                key,
-                expected,
-            };
-            self.findings.add(section, fault);
-        }
+        missing(field, (self.header, place), key, expected, self.findings);
     }
 
     /// The value of a setting that has no default. That it is missing has been noted.
@@ -197,7 +211,8 @@ impl<'a> Draft<'a> {
         Some(value)
     }
 
-    fn note(&mut self, key: &'static str, value: String, origin: Origin) {
+    /// Remembers a setting for `check --explain`.
+    pub(super) fn note(&mut self, key: &'static str, value: String, origin: Origin) {
         self.explanation
             .settings
             .push(Setting { key, value, origin });

@@ -65,6 +65,7 @@ fn addresses(raw: &RawConnection, draft: &mut Draft<'_>) -> Option<(IpAddr, Remo
         }
         endpoint("remote", text).map(RemoteAddress::Address)
     });
+    draft.outline.local = local.given().cloned();
     if let (Some(local), Some(remote)) = (local.given(), remote.given())
         && let RemoteAddress::Address(address) = *remote.get_ref()
     {
@@ -83,7 +84,7 @@ fn addresses(raw: &RawConnection, draft: &mut Draft<'_>) -> Option<(IpAddr, Remo
     Some((local?, remote?))
 }
 
-fn endpoint(key: &str, text: &str) -> Result<IpAddr, Fault> {
+pub(super) fn endpoint(key: &str, text: &str) -> Result<IpAddr, Fault> {
     let Ok(address) = text.parse::<IpAddr>() else {
         let help = if text.contains('/') {
             Some("leave the prefix length away".to_owned())

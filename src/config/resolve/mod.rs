@@ -8,46 +8,71 @@ mod draft;
 mod ends;
 mod gateway;
 mod outline;
+mod pair;
 mod phases;
+mod ping;
 mod proposal;
 mod selectors;
 mod traffic;
 
-use super::document::{Field, Table};
+use toml::Spanned;
+
+use super::document::{Field, Table, Tables};
 use super::explain::{Explanation, revision};
 use super::fault::Fault;
 use super::files::Files;
 use super::problem::Findings;
-use super::raw::RawFile;
+use super::raw::{RawConnection, RawFile};
 use super::resolved::{ResolvedConfig, ResolvedConnection};
-use super::source::Source;
+use super::shared::SharedConfig;
+use super::source::{InFile, Source, Sources};
 
 /// What the resolution of every part needs.
 struct Context<'a> {
     source: &'a Source,
     files: &'a dyn Files,
     findings: &'a mut Findings,
+    /// The connections are those of both nodes.
+    shared: bool,
 }
 
-/// Resolves `raw`. `None` when there is an error in `findings`. The warnings of the result
-/// are still to be filled in.
+/// What has been read, and whence.
+pub(super) struct Read<'a> {
+    pub(super) sources: &'a Sources,
+    pub(super) main: &'a RawFile,
+    /// The connections of their own file, when `[pair]` names one.
+    pub(super) shared: Option<&'a Field<Tables<RawConnection>>>,
+}
+
+/// Resolves what has been read. `None` when there is an error in `findings`. The warnings of
+/// the result are still to be filled in.
 pub(super) fn resolve(
-    raw: &RawFile,
-    source: &Source,
+    read: &Read<'_>,
     files: &dyn Files,
     findings: &mut Findings,
 ) -> Option<ResolvedConfig> {
     let mut context = Context {
-        source,
+        source: &read.sources.main,
         files,
         findings,
+        shared: read.shared.is_some(),
     };
-    let gateway = gateway::resolve(&section(&raw.gateway), &mut context);
-    let raw_connections = match &raw.connection {
+    let gateway = gateway::resolve(&section(&read.main.gateway), &mut context);
+    let pair = match &read.main.pair {
+        Field::Given(table) => Some(pair::resolve(&table.get_ref().0, &mut context)),
+        Field::Missing | Field::Invalid => None,
+    };
+    let (file, connections) = match read.shared {
+        Some(connections) => (InFile::Connections, connections),
+        None => (InFile::Main, &read.main.connection),
+    };
+    context.source = read.sources.get(file);
+    context.findings.enter(file);
+    let raw_connections = match connections {
         Field::Given(tables) => tables.get_ref().0.as_slice(),
         Field::Missing | Field::Invalid => &[],
     };
-    if raw_connections.is_empty() && !matches!(raw.connection, Field::Invalid) {
+    if raw_connections.is_empty() && !matches!(connections, Field::Invalid) {
         context.findings.add_without_place(Fault::NoConnection);
     }
     let mut outlines = Vec::new();
@@ -58,19 +83,48 @@ pub(super) fn resolve(
         connections.push(resolved);
     }
     cross::check(&outlines, context.findings);
-    if findings.has_errors() {
+    if let Some((outline, _)) = &pair {
+        let locals = outlines.iter().filter_map(|outline| outline.local.clone());
+        pair::refuse_fixed_local(outline, locals, context.findings);
+    }
+    if context.findings.has_errors() {
         return None;
     }
     let connections: Option<Vec<_>> = connections.into_iter().collect();
     let (connections, explanations): (Vec<_>, Vec<_>) = connections?.into_iter().unzip();
+    // No error was found: a pair that is there has been resolved.
+    let (pair, pair_explanation) = pair.and_then(|(_, pair)| pair).unzip();
+    let shared = read
+        .shared
+        .map(|_| share(context.source.text(), raw_connections, &connections));
     Some(ResolvedConfig {
         gateway: gateway?,
         connections,
-        pair: None,
+        pair,
+        shared,
         revision: revision(&explanations),
         warnings: Vec::new(),
         explanations,
+        pair_explanation,
     })
+}
+
+/// What the partner needs to make the same connections.
+fn share(text: &str, raw: &[RawConnection], connections: &[ResolvedConnection]) -> SharedConfig {
+    let mut shared = SharedConfig {
+        text: text.to_owned(),
+        psk_files: Vec::new(),
+    };
+    for (raw, connection) in raw.iter().zip(connections) {
+        let Some(name) = raw.psk_file.given().map(Spanned::get_ref) else {
+            continue;
+        };
+        if !shared.psk_files.iter().any(|(known, _)| known == name) {
+            let key = connection.ike.psk.clone();
+            shared.psk_files.push((name.clone(), key));
+        }
+    }
+    shared
 }
 
 /// A section's fields; all missing when the section is.

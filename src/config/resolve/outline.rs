@@ -12,6 +12,7 @@ use toml::Spanned;
 pub(super) struct Outline {
     pub(super) name: Option<Spanned<String>>,
     pub(super) device: Option<Spanned<String>>,
+    pub(super) local: Option<Spanned<IpAddr>>,
     pub(super) peer: Option<Spanned<(IpAddr, IpAddr)>>,
     /// Our address and the identity of a peer that may come from anywhere.
     pub(super) wanderer: Option<Spanned<(IpAddr, Identity)>>,

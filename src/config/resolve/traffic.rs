@@ -142,6 +142,7 @@ fn device(
     let judge = |device: &String| match refuse_device(device) {
         None => Ok(device.clone()),
         Some(reason) => Err(Fault::BadDevice {
+            key: "device",
             found: device.clone(),
             reason,
         }),

@@ -7,6 +7,8 @@
 //! what is printed
 //! ```
 //!
+//! A line `%%% connections.toml` in a configuration begins the file of connections.
+//!
 //! `VIPSEC_BLESS=1 cargo test faults` writes what is printed now into the file, for a
 //! reviewer to read.
 
@@ -49,7 +51,7 @@ fn kind(fault: &Fault) -> String {
 
 /// The kinds of fault in `config`, in the order found, and what is printed.
 fn run(machine: &Machine) -> (String, String) {
-    let (source, resolved, findings) = examine(Path::new("vipsec.toml"), machine);
+    let (sources, resolved, findings) = examine(Path::new("vipsec.toml"), machine);
     let mut kinds: Vec<String> = Vec::new();
     for fault in findings.faults() {
         let kind = kind(fault);
@@ -66,7 +68,7 @@ fn run(machine: &Machine) -> (String, String) {
         "an error and only an error refuses the file"
     );
     let printed: Vec<String> = findings
-        .into_problems(&source)
+        .into_problems(&sources)
         .iter()
         .map(ToString::to_string)
         .collect();
@@ -100,6 +102,7 @@ fn a_file_that_cannot_be_read() {
     let unreadable = |kind: io::ErrorKind| {
         run(&Machine {
             config: Err(kind.into()),
+            connections: None,
         })
         .1
     };

@@ -11,15 +11,25 @@ use crate::config::{ConfigErrors, Files, ResolvedConfig, SecretFile, load_with};
 /// A key that nobody has to warn about.
 pub(super) const GOOD_KEY: &str = "mC3vXq8RtYb2LkZw7HdPfJ5sNgA9eUxT";
 
+/// Begins the file of connections in a text that is two files.
+pub(super) const SECOND_FILE: &str = "%%% connections.toml\n";
+
 /// What the loader sees.
 pub(super) struct Machine {
     pub(super) config: io::Result<String>,
+    /// `connections.toml`, if there is one.
+    pub(super) connections: Option<String>,
 }
 
 impl Machine {
     pub(super) fn with(config: &str) -> Self {
+        let (main, connections) = match config.split_once(SECOND_FILE) {
+            Some((main, connections)) => (main, Some(connections.to_owned())),
+            None => (config, None),
+        };
         Self {
-            config: Ok(config.to_owned()),
+            config: Ok(main.to_owned()),
+            connections,
         }
     }
 }
@@ -34,8 +44,12 @@ fn error_like(error: &io::Error) -> io::Error {
 }
 
 impl Files for Machine {
-    fn read_config(&self, _: &Path) -> io::Result<String> {
-        let text = self.config.as_ref().map_err(error_like)?;
+    fn read_config(&self, path: &Path) -> io::Result<String> {
+        let text = match path.to_str() {
+            Some("vipsec.toml") => self.config.as_ref().map_err(error_like)?,
+            Some("connections.toml") => self.connections.as_ref().ok_or(io::ErrorKind::NotFound)?,
+            _ => return Err(io::ErrorKind::NotFound.into()),
+        };
         if text.len() as u64 > MAX_CONFIG_BYTES {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
@@ -56,7 +70,9 @@ impl Files for Machine {
             .and_then(|name| name.to_str())
             .unwrap_or("")
         {
-            "good.psk" => {}
+            "good.psk" | "pair.secret" => {}
+            "short.secret" => file.content = content(b"fifteen chars!\n"),
+            "weak.secret" => file.content = content(b"Summer2026!Summer2026!\n"),
             "newline.psk" => file.content = content(format!("{GOOD_KEY}\n").as_bytes()),
             "world.psk" => file.mode = 0o644,
             "foreign.psk" => file.owner = 1000,

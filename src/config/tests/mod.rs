@@ -4,5 +4,6 @@
 mod faults;
 mod machine;
 mod never_panics;
+mod pair;
 mod reference;
 mod resolution;

@@ -7,12 +7,14 @@ use crate::config::Severity;
 
 const KEYS: &str = "name local remote psk_file psk profile start mode allow_weak phase1 selector vti lifetime \
     proposals lifetime_kilobytes mtu mss routes addresses device metric replay_window protocol port workers \
-    log dpd delay rekey_margin rekey_jitter grace remote_id ünbekannt";
+    log dpd delay pair member secret_file priority advert_interval preempt hold_down commit_wait path_check \
+    connections path peer address link side gateway health mover exec interval timeout failures rekey_margin rekey_jitter grace remote_id ünbekannt";
 
 const HEADERS: &str = "[gateway] [[connection]] [connection.phase1] [connection.phase2] [connection.dpd] \
-    [connection.retransmit] [connection.vti] [[connection.selector]] [connection] [[gateway]] [ünbekannt] [";
+    [connection.retransmit] [connection.vti] [[connection.selector]] [connection] [[gateway]] [pair] \
+    [[pair.path]] [[pair.address]] [pair.health] [pair.mover] [[pair]] [ünbekannt] [";
 
-const VALUES: [&str; 9] = [
+const VALUES: [&str; 15] = [
     "\"8h\"",
     "\"203.0.113.1\"",
     "\"any\"",
@@ -22,6 +24,12 @@ const VALUES: [&str; 9] = [
     "[\"aes256gcm16\", \"aes256-sha256-modp2048\"]",
     "[[{}]]",
     "{ a = 1 }",
+    "\"a\"",
+    "\"pair.secret\"",
+    "\"203.0.113.1/24\"",
+    "\"[2001:db8::1]:7410\"",
+    "\"wan\"",
+    "\"/bin/true\"",
 ];
 
 fn words(list: &'static str) -> impl Strategy<Value = &'static str> {
@@ -82,8 +90,20 @@ proptest! {
 
 proptest! {
     #[test]
-    fn a_right_file_with_one_byte_changed(at in any::<prop::sample::Index>(), byte in any::<u8>()) {
-        let good = include_str!("../../../configs/vipsec.toml");
+    fn a_right_file_with_one_byte_changed(
+        pair in any::<bool>(),
+        at in any::<prop::sample::Index>(),
+        byte in any::<u8>(),
+    ) {
+        let good = if pair {
+            concat!(
+                include_str!("../../../configs/pair-a.toml"),
+                "\n%%% connections.toml\n",
+                include_str!("../../../configs/pair-connections.toml"),
+            )
+        } else {
+            include_str!("../../../configs/vipsec.toml")
+        };
         let mut bytes = good.as_bytes().to_vec();
         let at = at.index(bytes.len());
         bytes[at] = byte;

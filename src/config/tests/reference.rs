@@ -1,16 +1,20 @@
-//! `docs/config.md` and `configs/vipsec.toml` name every key that the raw structs have, and
+//! `docs/config.md` and the annotated examples name every key that the raw structs have, and
 //! no other.
 
 use std::collections::BTreeSet;
 
 use toml::de::DeTable;
 
-use super::machine::load;
+use super::machine::{SECOND_FILE, load};
 use crate::config::document::Key;
 use crate::config::raw::sections;
 
 const PAGE: &str = include_str!("../../../docs/config.md");
-const EXAMPLE: &str = include_str!("../../../configs/vipsec.toml");
+/// Together they show every key.
+const EXAMPLES: [&str; 2] = [
+    include_str!("../../../configs/vipsec.toml"),
+    include_str!("../../../configs/pair-a.toml"),
+];
 
 /// True for a key that is a section of its own.
 fn is_section(key: &Key) -> bool {
@@ -52,33 +56,36 @@ fn the_page_has_no_other_section() {
     assert_eq!(headings, declared);
 }
 
-fn keys_of(table: &DeTable<'_>, into: &mut BTreeSet<String>) {
+/// The whole key of everything in `table`: `pair.path.local`.
+fn keys_of(prefix: &str, table: &DeTable<'_>, into: &mut BTreeSet<String>) {
     for (key, value) in table {
         let name: &str = key.get_ref();
-        into.insert(name.to_owned());
+        let name = format!("{prefix}{name}");
+        let inside = format!("{name}.");
         let value = value.get_ref();
         if let Some(table) = value.as_table() {
-            keys_of(table, into);
+            keys_of(&inside, table, into);
         }
         for item in value.as_array().into_iter().flat_map(|array| array.iter()) {
             if let Some(table) = item.get_ref().as_table() {
-                keys_of(table, into);
+                keys_of(&inside, table, into);
             }
         }
+        into.insert(name);
     }
 }
 
 #[test]
-fn the_annotated_example_has_every_key() {
+fn the_annotated_examples_have_every_key() {
     let mut found = BTreeSet::new();
-    keys_of(DeTable::parse(EXAMPLE).unwrap().get_ref(), &mut found);
+    for example in EXAMPLES {
+        keys_of("", DeTable::parse(example).unwrap().get_ref(), &mut found);
+    }
     for (header, keys) in sections() {
+        let section = header.trim_matches(['[', ']']);
         for key in keys {
-            assert!(
-                found.contains(key.name),
-                "configs/vipsec.toml has no {} in {header}",
-                key.name
-            );
+            let whole = format!("{section}.{}", key.name);
+            assert!(found.contains(&whole), "no example has {whole}");
         }
     }
 }
@@ -91,11 +98,14 @@ fn the_page_shows_the_examples_of_the_tests() {
         .skip(1)
         .filter_map(|rest| rest.split("```").next())
         .collect();
-    assert!(fenced.len() >= 2, "no example on the page");
+    assert!(fenced.len() >= 3, "no example on the page");
     for example in fenced {
-        let example = example.replace(".psk", "");
-        let example = example.replace("psk_file = \"azure\"", "psk_file = \"good.psk\"");
-        let example = example.replace("psk_file = \"branch\"", "psk_file = \"good.psk\"");
+        let mut example = example.replace(".psk", "");
+        example = example.replace("psk_file = \"azure\"", "psk_file = \"good.psk\"");
+        example = example.replace("psk_file = \"branch\"", "psk_file = \"good.psk\"");
+        if example.contains("connections = \"connections.toml\"") {
+            example += SECOND_FILE;
+        }
         if let Err(errors) = load(&example) {
             panic!("{example}\n{errors}");
         }

@@ -245,6 +245,19 @@ fn azure_profiles_hold_the_gateways_facts() {
 }
 
 #[test]
+fn a_ping_leaves_from_an_address_that_may_use_the_tunnel() {
+    let ping = |more: &str| with(more).ping.map(|ping| ping.source.to_string());
+    assert_eq!(ping(""), None);
+    let route_based = "[connection.dpd]\nping = \"10.2.0.1\"\n\
+         [connection.vti]\naddresses = [\"2001:db8::1/64\", \"169.254.1.1/30\"]\n";
+    assert_eq!(ping(route_based).unwrap(), "169.254.1.1");
+    assert!(with(route_based).ike.dpd_by_ping);
+    let policy_based = "[connection.dpd]\nping = \"10.2.0.1\"\nping_from = \"10.1.0.9\"\n\
+         [[connection.selector]]\nlocal = \"10.1.0.0/16\"\nremote = \"10.2.0.0/16\"\n";
+    assert_eq!(ping(policy_based).unwrap(), "10.1.0.9");
+}
+
+#[test]
 fn a_smaller_mtu_wins_over_a_profiles_clamp() {
     let azure = with("profile = \"azure-route-based\"\n[connection.vti]\nmtu = 1300\n");
     assert_eq!(azure.vti.mss, Mss::Auto);

@@ -76,6 +76,7 @@ fn without_offload_the_same_packets_arrive_one_by_one() {
     let (_, messages) = send_and_compare(OffloadPolicy {
         udp_segment: false,
         udp_gro: false,
+        esp_relay: false,
     });
     assert_eq!(messages.len(), 21);
 }

@@ -165,8 +165,15 @@ impl Selector {
     }
 }
 
-/// The whole file; the key of connection N is read from `N.psk` in `keys`.
-pub(super) fn render(name: &str, socket: &Path, keys: &Path, connections: &[Connection]) -> String {
+/// The whole file; the key of connection N is read from `N.psk` in `keys`, and `pair` are the
+/// tables of a node's part in a pair.
+pub(super) fn render(
+    name: &str,
+    socket: &Path,
+    pair: &str,
+    keys: &Path,
+    connections: &[Connection],
+) -> String {
     let mut text = String::new();
     let socket = socket.display();
     line(&mut text, "[gateway]");
@@ -174,6 +181,7 @@ pub(super) fn render(name: &str, socket: &Path, keys: &Path, connections: &[Conn
     line(&mut text, &format!("control_socket = \"{socket}\""));
     line(&mut text, "workers = 1");
     line(&mut text, "log = \"info,ikev1=debug\"");
+    text.push_str(pair);
     for (number, connection) in connections.iter().enumerate() {
         let psk = keys.join(format!("{number}.psk"));
         connection_table(&mut text, connection, &psk);

@@ -7,6 +7,7 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use super::config::{self, Connection};
+use super::pair::Member;
 use super::status::{ConnectionStatus, Status};
 use crate::LabError;
 use crate::lab::{Background, Host, Output, wait_for};
@@ -23,6 +24,19 @@ pub const UP: Duration = Duration::from_secs(10);
 pub struct Options {
     /// Write keys for Wireshark.
     pub keylog: bool,
+    /// The node's part in a pair; `None` for a single gateway.
+    pub pair: Option<Member>,
+}
+
+impl Options {
+    /// The daemon writes its keys down.
+    #[must_use]
+    pub const fn with_keylog() -> Self {
+        Self {
+            keylog: true,
+            pair: None,
+        }
+    }
 }
 
 /// A running vipsec.
@@ -31,6 +45,7 @@ pub struct Vipsec {
     host: Host,
     process: Background,
     files: Files,
+    options: Box<Options>,
 }
 
 /// Where a gateway keeps what; `Vipsec::prepare` makes it without starting anything.
@@ -64,7 +79,7 @@ impl Vipsec {
         connections: &[Connection],
         options: &Options,
     ) -> Result<Self, LabError> {
-        let files = Self::prepare(host, connections)?;
+        let files = Self::prepare_with(host, connections, options)?;
         let mut command = host.command(&files.binary);
         command.arg("run").arg("-c").arg(&files.config);
         command.env("RUST_BACKTRACE", "1");
@@ -76,6 +91,7 @@ impl Vipsec {
             host: host.clone(),
             process,
             files,
+            options: Box::new(options.clone()),
         };
         wait_for("the answer of vipsec status", READY, || {
             daemon.process.must_run()?;
@@ -90,6 +106,18 @@ impl Vipsec {
     /// # Errors
     /// What the file system says.
     pub fn prepare(host: &Host, connections: &[Connection]) -> Result<Files, LabError> {
+        Self::prepare_with(host, connections, &Options::default())
+    }
+
+    /// Like [`Vipsec::prepare`], with options.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn prepare_with(
+        host: &Host,
+        connections: &[Connection],
+        options: &Options,
+    ) -> Result<Files, LabError> {
         let directory = host.directory();
         let files = Files {
             binary: vipsec_binary().unwrap_or_else(|| PathBuf::from("vipsec")),
@@ -98,11 +126,14 @@ impl Vipsec {
             keylog: directory.join("keylog"),
         };
         for (number, connection) in connections.iter().enumerate() {
-            let path = host.write(&format!("{number}.psk"), &format!("{}\n", connection.psk))?;
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o600))
-                .map_err(LabError::at("protect the key file"))?;
+            write_secret(host, &format!("{number}.psk"), &connection.psk)?;
         }
-        let text = config::render(host.name(), &files.socket, directory, connections);
+        let mut pair = String::new();
+        if let Some(member) = &options.pair {
+            let secret = write_secret(host, "pair.secret", &member.secret)?;
+            pair = member.render(&secret);
+        }
+        let text = config::render(host.name(), &files.socket, &pair, directory, connections);
         host.write("vipsec.toml", &text)?;
         Ok(files)
     }
@@ -192,7 +223,7 @@ impl Vipsec {
     /// # Errors
     /// When it refuses the new one.
     pub fn reload(&self, connections: &[Connection]) -> Result<(), LabError> {
-        Self::prepare(&self.host, connections)?;
+        Self::prepare_with(&self.host, connections, &self.options)?;
         self.run("reload")?;
         Ok(())
     }
@@ -222,7 +253,11 @@ impl Vipsec {
         &self.files.keylog
     }
 
-    fn run(&self, words: &str) -> Result<Output, LabError> {
+    /// Runs a command of the binary against this daemon's socket.
+    ///
+    /// # Errors
+    /// [`LabError::Command`] when it refuses.
+    pub fn run(&self, words: &str) -> Result<Output, LabError> {
         self.attempt(words)?
             .or_fail(self.host.name(), &format!("vipsec {words}"))
     }
@@ -237,6 +272,14 @@ impl Vipsec {
         command.arg("--socket").arg(&self.files.socket);
         Output::of(command, words)
     }
+}
+
+/// A file that only its owner may read.
+fn write_secret(host: &Host, name: &str, secret: &str) -> Result<PathBuf, LabError> {
+    let path = host.write(name, &format!("{secret}\n"))?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600))
+        .map_err(LabError::at("protect the key file"))?;
+    Ok(path)
 }
 
 impl Drop for Vipsec {

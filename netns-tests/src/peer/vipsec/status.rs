@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use super::pair::PairStatus;
 use crate::LabError;
 
 /// The whole answer.
@@ -16,6 +17,9 @@ pub struct Status {
     /// Room, then reason, then how often; what never happened is left out.
     #[serde(default)]
     pub counters: BTreeMap<String, BTreeMap<String, u64>>,
+    /// The node's part in a pair; `None` for a single gateway.
+    #[serde(default)]
+    pub pair: Option<PairStatus>,
 }
 
 /// One connection.

@@ -1,0 +1,90 @@
+//! A worker's sockets on one local address.
+
+use std::net::SocketAddr;
+
+use ipsec_types::Encapsulation;
+
+use crate::io::{EspWire, RelayWire, Sent, Train, TxScratch, UdpWire, Wire};
+
+/// This worker's sockets on one local address.
+pub(super) struct Listener {
+    pub(super) nat_t: SocketAddr,
+    udp: UdpWire,
+    esp: EspWire,
+    relay: Option<RelayWire>,
+}
+
+/// Where packets come in at a listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Inlet {
+    /// UDP on the NAT-T port.
+    Udp,
+    /// The raw socket for protocol 50.
+    Esp,
+    /// Protocol 50 in trains.
+    Relay,
+}
+
+impl Inlet {
+    pub(super) const ALL: [Self; 3] = [Self::Udp, Self::Esp, Self::Relay];
+
+    pub(super) const fn encapsulation(self) -> Encapsulation {
+        match self {
+            Self::Udp => Encapsulation::Udp,
+            Self::Esp | Self::Relay => Encapsulation::Esp,
+        }
+    }
+}
+
+impl Listener {
+    pub(super) const fn new(
+        nat_t: SocketAddr,
+        udp: UdpWire,
+        esp: EspWire,
+        relay: Option<RelayWire>,
+    ) -> Self {
+        Self {
+            nat_t,
+            udp,
+            esp,
+            relay,
+        }
+    }
+
+    pub(super) fn wire(&mut self, inlet: Inlet) -> Option<&mut dyn Wire> {
+        match inlet {
+            Inlet::Udp => Some(&mut self.udp),
+            Inlet::Esp => Some(&mut self.esp),
+            Inlet::Relay => self.relay.as_mut().map(|relay| relay as &mut dyn Wire),
+        }
+    }
+
+    /// Sends trains the fastest way that takes them.
+    pub(super) fn send(
+        &mut self,
+        encapsulation: Encapsulation,
+        scratch: &mut TxScratch,
+        arena: &[u8],
+        trains: &[Train],
+    ) -> Sent {
+        let relay = match (encapsulation, &mut self.relay) {
+            (Encapsulation::Udp, _) => return self.udp.send(scratch, arena, trains),
+            (Encapsulation::Esp, None) => return self.esp.send(scratch, arena, trains),
+            (Encapsulation::Esp, Some(relay)) => relay,
+        };
+        let mut sent = Sent::default();
+        let mut rest = trains;
+        while let Some(first) = rest.first() {
+            let taken = relay.takes(first);
+            let same = rest.iter().take_while(|train| relay.takes(train) == taken);
+            let (group, others) = rest.split_at(same.count().max(1));
+            sent.add(&if taken {
+                relay.send(scratch, arena, group)
+            } else {
+                self.esp.send(scratch, arena, group)
+            });
+            rest = others;
+        }
+        sent
+    }
+}

@@ -1,0 +1,113 @@
+//! `[pair]` of a node's configuration, and what `vipsec status` says about the pair.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use serde::Deserialize;
+
+/// `[pair]` with its paths and addresses. Times are words such as `50ms`.
+#[derive(Debug, Clone)]
+pub struct Member {
+    /// `a` or `b`.
+    pub member: char,
+    /// Content of the secret file.
+    pub secret: String,
+    /// Who begins, when nobody is active yet.
+    pub priority: u8,
+    /// How often adverts are sent.
+    pub advert_interval: String,
+    /// `off`, or after which time.
+    pub preempt: String,
+    /// How long a failed condition must have been good again.
+    pub hold_down: String,
+    /// How long a new SA waits for the standby.
+    pub commit_wait: String,
+    /// How long the old active forwards after a planned switchover.
+    pub grace: String,
+    /// Own and the partner's address of every way between the nodes.
+    pub paths: Vec<(String, String)>,
+    /// `ADDRESS/LENGTH`, device, and `wan` or `lan`.
+    pub addresses: Vec<(String, String, String)>,
+    /// Further lines of the `[pair]` table, verbatim.
+    pub extra: String,
+    /// Further tables, verbatim.
+    pub extra_tables: String,
+}
+
+impl Member {
+    pub(super) fn render(&self, secret_file: &Path) -> String {
+        let mut text = format!(
+            "\n[pair]\nmember = \"{}\"\nsecret_file = {:?}\npriority = {}\n",
+            self.member, secret_file, self.priority
+        );
+        for (key, value) in [
+            ("advert_interval", &self.advert_interval),
+            ("preempt", &self.preempt),
+            ("hold_down", &self.hold_down),
+            ("commit_wait", &self.commit_wait),
+            ("grace", &self.grace),
+        ] {
+            if !value.is_empty() {
+                add(&mut text, &format!("{key} = {value:?}"));
+            }
+        }
+        add(&mut text, &self.extra);
+        for (local, peer) in &self.paths {
+            add(
+                &mut text,
+                &format!("[[pair.path]]\nlocal = {local:?}\npeer = {peer:?}"),
+            );
+        }
+        for (address, link, side) in &self.addresses {
+            add(
+                &mut text,
+                &format!(
+                    "[[pair.address]]\naddress = {address:?}\nlink = {link:?}\nside = {side:?}"
+                ),
+            );
+        }
+        add(&mut text, &self.extra_tables);
+        text
+    }
+}
+
+fn add(text: &mut String, words: &str) {
+    // Writing to a String cannot fail.
+    let _always_ok = writeln!(text, "{words}");
+}
+
+/// `.pair` of `vipsec status --json`.
+#[derive(Debug, Clone, Deserialize)]
+pub struct PairStatus {
+    /// `active`, `standby` or `init`.
+    pub role: String,
+    /// It carries traffic now.
+    #[serde(default)]
+    pub serving: bool,
+    /// Number of the activation in force.
+    #[serde(default)]
+    pub epoch: serde_json::Value,
+    /// The standby knows everything.
+    #[serde(default)]
+    pub in_sync: bool,
+    /// Whether the next takeover is a hot one.
+    #[serde(default)]
+    pub takeover: Takeover,
+    /// Why it is in this role.
+    #[serde(default)]
+    pub why: serde_json::Value,
+    /// The last ones, in whatever form.
+    #[serde(default)]
+    pub transitions: Vec<serde_json::Value>,
+}
+
+/// What a takeover would be like now.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct Takeover {
+    /// Nothing would be negotiated anew.
+    #[serde(default)]
+    pub hot: bool,
+    /// What stands in the way of it.
+    #[serde(default)]
+    pub reasons: Vec<String>,
+}

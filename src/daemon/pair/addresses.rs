@@ -1,0 +1,250 @@
+//! The virtual addresses, and everything in the kernel that comes and goes with them.
+//!
+//! They sit on a TUN device of the daemon's own that nobody reads. It is not persistent: when
+//! the process dies, in whatever way, the kernel takes the device away, and with it the
+//! addresses and the routes that have them as source. The real links answer for them through
+//! [`super::link`], never by the kernel's own ARP.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use tokio::sync::Mutex;
+use tracing::{info, warn};
+use vti::{LinkSettings, NetError, Netlink, Tun, TunConfig, TunError, TunQueue, ViaRoute};
+
+use crate::config::VirtualAddress;
+use crate::daemon::tunnels::Ways;
+
+/// Name of the device that carries the virtual addresses.
+pub(super) const DEVICE: &str = "vipsec-vip";
+
+/// Metric of the default route of an address with a gateway: before what DHCP installs.
+const GATEWAY_METRIC: u32 = 50;
+/// Metric of the way onto the link of an address whose link has no address of its own.
+const ON_LINK_METRIC: u32 = 4000;
+
+/// Why the device could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum AddressError {
+    /// The device itself.
+    #[error(transparent)]
+    Device(#[from] TunError),
+    /// Netlink.
+    #[error(transparent)]
+    Net(#[from] NetError),
+    /// A configured link is not there.
+    #[error("[[pair.address]] {address}: there is no link called \"{link}\" (ip link)")]
+    NoLink {
+        /// Whose.
+        address: IpNet,
+        /// The configured name.
+        link: String,
+    },
+}
+
+/// The virtual addresses on their device. Cheap to share: steps of a change of role run as
+/// tasks, one after the other.
+#[derive(Clone)]
+pub(super) struct Addresses(Arc<Inner>);
+
+struct Inner {
+    net: Arc<Netlink>,
+    device: u32,
+    /// Keeps the device alive.
+    _queues: Vec<TunQueue>,
+    specs: Vec<VirtualAddress>,
+    links: HashMap<String, u32>,
+    /// One change at a time.
+    turn: Mutex<()>,
+}
+
+impl Addresses {
+    /// Makes the device, without any address on it.
+    ///
+    /// # Errors
+    /// [`AddressError`].
+    pub(super) async fn open(
+        net: Arc<Netlink>,
+        specs: Vec<VirtualAddress>,
+    ) -> Result<Self, AddressError> {
+        let mut links = HashMap::new();
+        for spec in &specs {
+            let link = net
+                .link(&spec.link)
+                .await?
+                .ok_or_else(|| AddressError::NoLink {
+                    address: spec.address,
+                    link: spec.link.clone(),
+                })?;
+            links.insert(spec.link.clone(), link.index);
+        }
+        let tun = Tun::create(&TunConfig {
+            name: DEVICE.to_owned(),
+            queues: 1,
+            offload: false,
+        })?;
+        let device = tun.index();
+        net.configure_link(
+            device,
+            LinkSettings {
+                mtu: 1500,
+                up: true,
+                tx_queue_len: None,
+            },
+        )
+        .await?;
+        Ok(Self(Arc::new(Inner {
+            net,
+            device,
+            _queues: tun.into_queues(),
+            specs,
+            links,
+            turn: Mutex::new(()),
+        })))
+    }
+
+    pub(super) fn specs(&self) -> &[VirtualAddress] {
+        &self.0.specs
+    }
+
+    /// Addresses, their routes, and the ways into the VTIs. What is there already is fine.
+    pub(super) async fn take(&self, ways: Ways) -> Result<(), String> {
+        let inner = &self.0;
+        let _turn = inner.turn.lock().await;
+        for spec in &inner.specs {
+            let host = host(spec.address.addr());
+            let added = inner.net.add_address(inner.device, host).await;
+            added.map_err(|error| error.to_string())?;
+        }
+        for spec in &inner.specs {
+            for route in inner.routes_of(spec) {
+                let added = inner.net.add_via(&route).await;
+                added.map_err(|error| error.to_string())?;
+            }
+        }
+        self.open_ways(&ways).await
+    }
+
+    /// Only the ways into the VTIs, for a standby that has accepted the role and holds packets
+    /// until it has it.
+    pub(super) async fn prepare(&self, ways: Ways) -> Result<(), String> {
+        let _turn = self.0.turn.lock().await;
+        self.open_ways(&ways).await
+    }
+
+    async fn open_ways(&self, ways: &Ways) -> Result<(), String> {
+        for (device, address) in &ways.addresses {
+            let added = self.0.net.add_address(*device, *address).await;
+            added.map_err(|error| error.to_string())?;
+        }
+        for route in &ways.routes {
+            let added = self.0.net.add_route(route).await;
+            added.map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    }
+
+    /// The ways into the VTIs are closed: what comes from the LAN goes to the partner.
+    pub(super) async fn close_ways(&self, ways: &Ways) -> Result<(), String> {
+        let _turn = self.0.turn.lock().await;
+        let mut failed = Vec::new();
+        for route in &ways.routes {
+            if let Err(error) = self.0.net.remove_route(route).await {
+                failed.push(error.to_string());
+            }
+        }
+        for (device, address) in &ways.addresses {
+            if let Err(error) = self.0.net.take_address(*device, *address).await {
+                failed.push(error.to_string());
+            }
+        }
+        outcome(&failed)
+    }
+
+    /// The virtual addresses go, with their routes.
+    pub(super) async fn leave(&self) -> Result<(), String> {
+        let inner = &self.0;
+        let _turn = inner.turn.lock().await;
+        let mut failed = Vec::new();
+        for spec in &inner.specs {
+            for route in inner.routes_of(spec) {
+                if let Err(error) = inner.net.remove_via(&route).await {
+                    failed.push(error.to_string());
+                }
+            }
+            let host = host(spec.address.addr());
+            if let Err(error) = inner.net.take_address(inner.device, host).await {
+                failed.push(error.to_string());
+            }
+        }
+        outcome(&failed)
+    }
+
+    /// Sends what reaches this node for `prefixes`, while it is not the active one, to the
+    /// partner: hosts may use either node as their next hop. The VTI's own routes have better
+    /// metrics, so on the active node these rest; when its process dies they come into force.
+    pub(super) async fn forward_to_partner(&self, partner: IpAddr, prefixes: &[(IpNet, u32)]) {
+        let of_family = |prefix: &&(IpNet, u32)| prefix.0.addr().is_ipv4() == partner.is_ipv4();
+        for (prefix, metric) in prefixes.iter().filter(of_family) {
+            let route = ViaRoute {
+                prefix: *prefix,
+                gateway: Some(partner),
+                device: None,
+                source: None,
+                metric: metric.saturating_add(1),
+            };
+            match self.0.net.add_via(&route).await {
+                Ok(()) => {
+                    info!(%prefix, via = %partner, "what reaches the standby goes to the active node")
+                }
+                Err(error) => {
+                    warn!(%prefix, via = %partner, %error, "what reaches this node while it is standby cannot be sent to the active node");
+                }
+            }
+        }
+    }
+}
+
+impl Inner {
+    /// The routes that exist while the address does.
+    fn routes_of(&self, spec: &VirtualAddress) -> Vec<ViaRoute> {
+        let Some(gateway) = spec.gateway else {
+            return Vec::new();
+        };
+        let device = self.links.get(&spec.link).copied();
+        let source = Some(spec.address.addr());
+        let everything = match spec.address {
+            IpNet::V4(_) => IpNet::V4(ipnet::Ipv4Net::default()),
+            IpNet::V6(_) => IpNet::V6(ipnet::Ipv6Net::default()),
+        };
+        vec![
+            ViaRoute {
+                prefix: spec.address.trunc(),
+                gateway: None,
+                device,
+                source,
+                metric: ON_LINK_METRIC,
+            },
+            ViaRoute {
+                prefix: everything,
+                gateway: Some(gateway),
+                device,
+                source,
+                metric: GATEWAY_METRIC,
+            },
+        ]
+    }
+}
+
+fn host(address: IpAddr) -> IpNet {
+    IpNet::from(address)
+}
+
+fn outcome(failed: &[String]) -> Result<(), String> {
+    match failed {
+        [] => Ok(()),
+        failed => Err(failed.join("; ")),
+    }
+}
