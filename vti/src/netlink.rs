@@ -11,6 +11,7 @@
 
 mod links;
 mod message;
+mod neighbours;
 mod pin;
 mod via;
 

@@ -92,7 +92,7 @@ impl fmt::Display for Event {
             Self::PeerStarts => "the partner has just started",
             Self::PeerResigned => "the active partner resigned",
             Self::PeerSilent => "nothing was heard from an active partner for the whole patience",
-            Self::PeerDead => "the active partner's process died",
+            Self::PeerDead => "the partner's daemon died or does not run",
             Self::PeerServed => "the partner may have served while it was not heard",
             Self::LeaseLost => "this process was stopped for longer than its lease",
             Self::AskUnanswered => "nobody answered our question",

@@ -159,10 +159,16 @@ impl Addresses {
         outcome(&failed)
     }
 
-    /// The ways into the VTIs are closed: what comes from the LAN goes to the partner.
+    /// The ways into the VTIs are closed: what comes from the LAN goes to the partner. What was
+    /// sealed and still waits for a neighbour's answer is not sent any more (invariant I6).
     pub(super) async fn close_ways(&self, ways: &Ways) -> Result<(), String> {
         let _turn = self.0.turn.lock().await;
         let mut failed = Vec::new();
+        for index in self.0.links.values() {
+            if let Err(error) = self.0.net.drop_unresolved(*index).await {
+                failed.push(error.to_string());
+            }
+        }
         for route in &ways.routes {
             if let Err(error) = self.0.net.remove_route(route).await {
                 failed.push(error.to_string());

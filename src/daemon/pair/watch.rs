@@ -201,7 +201,9 @@ async fn watch_paths(targets: Vec<IpAddr>, may_ping: Rc<Cell<bool>>, news: Sende
 /// - `arp_ignore = 1`: it answers ARP only for addresses of the link itself;
 /// - `arp_announce = 2`: it asks with an address of the link itself;
 /// - `send_redirects = 0`: hosts keep the virtual address as their next hop, also while the
-///   standby forwards for them.
+///   standby forwards for them;
+/// - `retrans_time_ms = 200`: a neighbour whose first ARP request is lost, as happens on a link
+///   that has just come up, is asked again before anybody notices.
 pub(super) fn quiet_kernel(addresses: &[VirtualAddress]) {
     let mut links: Vec<&str> = addresses.iter().map(|spec| spec.link.as_str()).collect();
     links.sort_unstable();
@@ -212,11 +214,12 @@ pub(super) fn quiet_kernel(addresses: &[VirtualAddress]) {
             ("arp_announce", "2"),
             ("send_redirects", "0"),
         ] {
-            set_sysctl(link, key, value);
+            set_sysctl(&format!("conf/{link}/{key}"), value);
         }
+        set_sysctl(&format!("neigh/{link}/retrans_time_ms"), "200");
     }
     // The kernel takes the larger of the two.
-    set_sysctl("all", "send_redirects", "0");
+    set_sysctl("conf/all/send_redirects", "0");
     if read_sysctl(Path::new("/proc/sys/net/ipv4/ip_forward")).as_deref() == Some("0") {
         warn!(
             "net.ipv4.ip_forward is 0: this node does not route between LAN and tunnels (sysctl -w net.ipv4.ip_forward=1)"
@@ -226,7 +229,7 @@ pub(super) fn quiet_kernel(addresses: &[VirtualAddress]) {
 
 /// What the VTIs need so that packets can be given back to the kernel.
 pub(super) fn open_vti(device: &str) {
-    set_sysctl(device, "rp_filter", "0");
+    set_sysctl(&format!("conf/{device}/rp_filter"), "0");
     let all = PathBuf::from("/proc/sys/net/ipv4/conf/all/rp_filter");
     if read_sysctl(&all).as_deref() == Some("1") {
         warn!(
@@ -240,16 +243,17 @@ fn read_sysctl(path: &Path) -> Option<String> {
     Some(text.trim().to_owned())
 }
 
-fn set_sysctl(link: &str, key: &str, value: &str) {
-    let path = format!("/proc/sys/net/ipv4/conf/{link}/{key}");
+/// `key` below `net.ipv4`, with slashes.
+fn set_sysctl(key: &str, value: &str) {
+    let path = format!("/proc/sys/net/ipv4/{key}");
     let before = read_sysctl(Path::new(&path));
     if before.as_deref() == Some(value) {
         return;
     }
     match std::fs::write(&path, value) {
-        Ok(()) => info!(link, key, value, before, "kernel setting"),
+        Ok(()) => info!(key, value, before, "kernel setting"),
         Err(error) => {
-            warn!(link, key, value, %error, "kernel setting cannot be made; set it yourself");
+            warn!(key, value, %error, "kernel setting cannot be made; set it yourself");
         }
     }
 }
