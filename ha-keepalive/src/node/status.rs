@@ -128,6 +128,13 @@ impl Ignored {
 }
 
 impl PairNode {
+    /// Active: sequence numbers that could be replayed after a takeover now, and the most ever
+    /// (invariant I3).
+    #[must_use]
+    pub fn replay_exposure(&self) -> (u64, u64) {
+        self.edges.exposure()
+    }
+
     /// Every counter of this node with its name.
     pub fn counts(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
         let adverts = self.advert_counters().counts();

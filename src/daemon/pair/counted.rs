@@ -2,7 +2,6 @@
 
 use core::time::Duration;
 
-use ha_keepalive::advert;
 use ha_keepalive::io::clock::boot_time;
 use tracing::warn;
 
@@ -47,39 +46,21 @@ const ADVICE: [(&str, &str); 8] = [
     ),
 ];
 
-fn adverts(counters: &advert::Counters) -> [(&'static str, u64); 9] {
-    [
-        ("advert_length", counters.length),
-        ("advert_foreign", counters.foreign),
-        ("advert_version", counters.version),
-        ("advert_mac", counters.mac),
-        ("advert_field", counters.field),
-        ("advert_reflected", counters.reflected),
-        ("advert_wrong_path", counters.wrong_path),
-        ("advert_replayed", counters.replayed),
-        ("advert_unproven", counters.unproven),
-    ]
-}
-
 impl Pair {
     /// Every counted event.
     pub(in crate::daemon) fn counters(&self) -> Vec<(&'static str, u64)> {
         let node = self.driver.node();
         let links = self.state.links.counters();
         let sync = self.driver.sync_counters();
-        let replica = node.status(boot_time()).replica;
-        let mut counts = adverts(node.advert_counters()).to_vec();
+        let accepted = |(name, _): &(&str, u64)| *name != "advert_accepted";
+        let mut counts: Vec<_> = node.counts().filter(accepted).collect();
         counts.extend([
             ("sync_other_secret", sync.other_secret),
             ("sync_bad_frames", sync.bad_frames),
             ("sync_bad_messages", sync.bad_messages),
             ("sync_slow_handshakes", sync.slow_handshakes),
             ("sync_strangers", sync.strangers),
-            ("replica_gaps", replica.gaps),
-            ("replica_unknown_versions", replica.unknown_versions),
-            ("replica_edges_back", replica.edges_back),
-            ("replica_ceilings_back", replica.ceilings_back),
-            ("replica_refused", replica.refused),
+            ("replay_exposure_most", node.replay_exposure().1),
             ("arp_not_answered_without_lease", links.gate_closed),
             ("arp_not_sent", links.send_failed),
             ("address_conflicts", self.state.conflicts),

@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use ha_keepalive::election;
 use ha_keepalive::io::clock::boot_time;
-use ha_keepalive::node::{Blocker, PairNode};
+use ha_keepalive::node::PairNode;
 use ha_keepalive::replication::Following;
 use serde::Serialize;
 
@@ -107,7 +107,8 @@ impl Pair {
             let blockers = node.readiness(now);
             blockers.iter().map(ToString::to_string).collect()
         } else {
-            standby_reasons(node, now)
+            let obstacles = node.obstacles(now);
+            obstacles.iter().map(ToString::to_string).collect()
         };
         if let Some((at, reason)) = self.state.refusals.last()
             && following == Some(Following::Refused)
@@ -116,7 +117,7 @@ impl Pair {
             reasons.push(format!("the standby said {ago} s ago: {reason}"));
         }
         TakeoverReadiness {
-            hot: node.status(now).in_sync || node.is_hot(now),
+            hot: node.obstacles(now).is_empty(),
             reasons,
         }
     }
@@ -166,25 +167,6 @@ impl Pair {
             (_, false) => Err(Refusal::not_ready(reasons)),
         }
     }
-}
-
-/// Why a standby would not take over hot.
-fn standby_reasons(node: &PairNode, now: Duration) -> Vec<String> {
-    let election = node.election();
-    let mut reasons = Vec::new();
-    if election.state() != election::State::Standby {
-        reasons.push(Blocker::NotActive.to_string());
-    }
-    if !election.peer_is_heard(now) {
-        reasons.push("the active node is not heard".to_owned());
-    }
-    if !election.is_fit(now) {
-        reasons.push("a tracked condition failed here".to_owned());
-    }
-    if !node.is_hot(now) {
-        reasons.push("this node does not have everything that the active node has".to_owned());
-    }
-    reasons
 }
 
 fn transition(now: Duration, moved: &election::Transition) -> TransitionStatus {
