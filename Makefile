@@ -1,17 +1,18 @@
 # Two commands for a fresh Debian or Ubuntu machine with Rust: `make demo` and `make test`.
 # Both install the Debian packages they need (with sudo where needed).
 
-.PHONY: help demo test bench bench-ike simulation fuzz deps fmt lint unit release scenarios
+.PHONY: help demo test bench bench-ike ha-report simulation fuzz deps fmt lint unit release scenarios
 .NOTPARALLEL:
 
 LAB := scripts/in-namespaces.sh
 
 help:
-	@echo 'make demo       a tunnel against strongSwan in a private lab, as a short story'
+	@echo 'make demo       a tunnel against strongSwan in a private lab, and the pair that keeps it, as a short story'
 	@echo 'make test       format, lints, unit and property tests, scenarios in namespaces'
 	@echo 'make bench      negotiation time and throughput beside strongSwan'
 	@echo 'make bench-ike  handshakes beside strongSwan: one, 250 at once, under a flood'
 	@echo 'make simulation a month of negotiations in virtual time, a thousand times; docs/simulation.md'
+	@echo 'make ha-report  what happens to a pair, a hundred times over (RUNS=N for fewer), into docs/ha'
 	@echo 'make fuzz       every fuzz target for FUZZ_SECONDS (60) each'
 	@echo 'make deps       the Debian packages that the above need'
 
@@ -35,6 +36,11 @@ bench-ike: deps
 
 simulation:
 	@scripts/simulation.sh
+
+# RUNS= cuts every row short; ROWS= picks those whose name contains it.
+ha-report: deps
+	@cargo build --release --quiet -p vipsec
+	@$(LAB) cargo run --release --quiet -p netns-tests --bin ha_report -- $(if $(RUNS),--runs $(RUNS)) $(if $(ROWS),--rows $(ROWS))
 
 fuzz:
 	@scripts/install-deps.sh --fuzz

@@ -10,7 +10,7 @@
 use std::thread;
 use std::time::Duration;
 
-use netns_tests::lab::{now, wait_for};
+use netns_tests::lab::{Host, now, wait_for};
 use netns_tests::need::NFT;
 use netns_tests::pair::{
     ADDRESS_LAN, ADDRESS_WAN, Cost, Event, Evidence, HOST_PEER, NODE_LAN, OURS_NEEDS, Ours,
@@ -321,6 +321,43 @@ fn a_takeover_after_a_rekey_is_hot() {
     });
 }
 
+/// From now on the records of the pair do not reach this machine; adverts do.
+fn hold_records(host: &Host) -> Result<(), LabError> {
+    let rules = "table inet wall {
+        chain in {
+            type filter hook input priority 0
+            tcp dport 7410 drop
+            tcp sport 7410 drop
+        }
+    }";
+    let file = host.write("wall.nft", rules)?;
+    host.run(&format!("nft -f {}", file.display()))?;
+    Ok(())
+}
+
+/// The sync connection stands still for seconds: the tunnel does not notice, both nodes say
+/// that they are not in sync, and are again once it moves.
+#[test]
+fn a_stalled_sync_connection_harms_nobody() {
+    let needs = [OURS_NEEDS, &[NFT]].concat();
+    scenario(&needs, || {
+        let lab = Lab::new()?;
+        let (pair, watch) = start(&lab)?;
+        let active = pair.wait_ready()?;
+        let began = now();
+        let host = &pair.node(1 - active).host;
+        hold_records(host)?;
+        wait_for("the active node to miss the standby", PATIENCE, || {
+            Ok((!pair.pair_status(active)?.in_sync).then_some(()))
+        })?;
+        host.run("nft delete table inet wall")?;
+        assert_eq!(pair.wait_ready()?, active);
+        watch.wait_steady(now())?;
+        lossless(&watch.finish()?.within(&(began..now())));
+        Ok(())
+    });
+}
+
 /// Adverts pass, records do not: the standby knows that it knows nothing, says so, and
 /// negotiates anew when it has to take over.
 #[test]
@@ -329,11 +366,7 @@ fn a_standby_without_records_takes_over_cold() {
     scenario(&needs, || {
         let lab = Lab::new()?;
         let mut pair = Ours::prepare(&lab, &Settings::default())?;
-        let rules = "table inet wall { chain in { type filter hook input priority 0; \
-                     tcp dport 7410 drop; tcp sport 7410 drop; } }";
-        let host = &pair.node(1).host;
-        let file = host.write("wall.nft", rules)?;
-        host.run(&format!("nft -f {}", file.display()))?;
+        hold_records(&pair.node(1).host)?;
         pair.revive(0)?;
         pair.wait_role(0, "active")?;
         pair.daemon(0)?.wait_up("site")?;

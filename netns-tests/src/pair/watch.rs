@@ -133,6 +133,21 @@ impl Watch {
         })
     }
 
+    /// What an event cost, while everything goes on; ARP on the LAN may be told too early.
+    ///
+    /// # Errors
+    /// When the capture does not reach the end of the event.
+    pub fn cost_so_far(&self, event: &Event) -> Result<Cost, LabError> {
+        self.wan.wait_until(event.settled)?;
+        let evidence = Evidence {
+            out: self.out.so_far(),
+            back: self.back.so_far(),
+            wan: Wire::read(self.wan.file())?,
+            lan: Wire::read(self.lan.file())?,
+        };
+        Ok(evidence.cost(event))
+    }
+
     /// Ends probes and captures.
     ///
     /// # Errors

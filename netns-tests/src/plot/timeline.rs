@@ -12,7 +12,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use super::svg::{Anchor, BAD, Canvas, GOOD, OTHER, QUIET, TEXT};
-use crate::pair::{ADDRESS_LAN, ADDRESS_WAN, Event, Evidence, Node};
+use crate::pair::{ADDRESS_LAN, ADDRESS_WAN, Evidence, Node};
 use crate::probe::pcap::Mac;
 use crate::probe::{Trace, Wire};
 
@@ -31,20 +31,28 @@ struct Axis {
     to: Duration,
 }
 
-/// Draws an event of a pair; `nodes` are gw-a and gw-b.
+/// Draws a part of the evidence; `marks` are what was done and when, the first one is zero on
+/// the scale, and `nodes` are gw-a and gw-b.
 #[must_use]
-pub fn timeline(title: &str, event: &Event, evidence: &Evidence, nodes: [&Node; 2]) -> String {
-    let Range { start, end } = event.window();
+pub fn timeline(
+    title: &str,
+    when: &Range<Duration>,
+    marks: &[(Duration, String)],
+    evidence: &Evidence,
+    nodes: [&Node; 2],
+) -> String {
     let axis = Axis {
-        from: start,
-        to: end,
+        from: when.start,
+        to: when.end,
     };
     let bottom = HEAD + 4.0 * (LANE + GAP);
     let mut canvas = Canvas::new(WIDTH, bottom + 44.0);
     canvas.text((10.0, 20.0), Anchor::Start, "black", title);
-    let zero = axis.place(event.at);
-    canvas.line((zero, HEAD - 16.0), (zero, bottom), BAD, true);
-    canvas.text((zero + 4.0, HEAD - 8.0), Anchor::Start, BAD, "the event");
+    for (at, what) in marks {
+        let x = axis.place(*at);
+        canvas.line((x, HEAD - 16.0), (x, bottom), BAD, true);
+        canvas.text((x + 4.0, HEAD - 8.0), Anchor::Start, BAD, what);
+    }
     let lanes = [
         ("lan-host → peer-host", &evidence.out),
         ("peer-host → lan-host", &evidence.back),
@@ -60,7 +68,8 @@ pub fn timeline(title: &str, event: &Event, evidence: &Evidence, nodes: [&Node; 
         let fill = if index == 0 { GOOD } else { OTHER };
         speech(&mut canvas, &axis, top, fill, evidence, node);
     }
-    ticks(&mut canvas, &axis, event.at, bottom);
+    let zero = marks.first().map_or(when.start, |(at, _)| *at);
+    ticks(&mut canvas, &axis, zero, bottom);
     let legend = "packets: height is the time on the way (0.1 ms to 1 s), red is lost   |   \
                   gateways: bars ESP, black ARP claims (up WAN, down LAN), red dots IKE";
     canvas.text((10.0, bottom + 36.0), Anchor::Start, "#777", legend);

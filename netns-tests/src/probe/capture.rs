@@ -80,6 +80,16 @@ impl Capture {
         self.end()
     }
 
+    /// Waits until the file holds a packet that passed after a moment (Unix time).
+    ///
+    /// # Errors
+    /// [`LabError::Timeout`] when none comes.
+    pub fn wait_until(&self, moment: Duration) -> Result<(), LabError> {
+        wait_for("a capture that has reached a moment", PATIENCE, || {
+            Ok((pcap::newest(&self.file)? > moment).then_some(()))
+        })
+    }
+
     fn wait_standstill(&self) -> Result<(), LabError> {
         let (mut last, mut standing) = (0, Duration::ZERO);
         wait_for("a capture that does not grow any more", PATIENCE, || {

@@ -28,6 +28,11 @@ impl Story {
         story
     }
 
+    /// A new chapter.
+    pub(crate) fn chapter(&self, title: &str) {
+        println!("\n{}\n", self.paint(Ink::Bold, title));
+    }
+
     /// A drawing, set apart.
     pub(crate) fn picture(&self, lines: &[String]) {
         for line in lines {

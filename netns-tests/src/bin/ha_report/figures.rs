@@ -33,6 +33,8 @@ pub(crate) struct Figures {
     pub(crate) gap_back_ms: f64,
     /// The longest pause of the instrument's own sender.
     pub(crate) sender_pause_ms: f64,
+    /// The longest time that a packet took.
+    pub(crate) slowest_ms: f64,
     pub(crate) sent: u64,
     pub(crate) lost: u64,
     /// Of them, from the pair's LAN to the peer's.
@@ -63,6 +65,7 @@ impl Figures {
             gap_out_ms: ms(cost.out.longest_gap),
             gap_back_ms: ms(cost.back.longest_gap),
             sender_pause_ms: ms(cost.sender_pause()),
+            slowest_ms: ms(cost.out.slowest.max(cost.back.slowest)),
             sent: cost.out.sent + cost.back.sent,
             lost: cost.lost(),
             lost_out: cost.out.lost(),
@@ -122,13 +125,14 @@ impl fmt::Display for Run {
             contested,
             lost_in_repair,
             sender_pause_ms,
+            slowest_ms,
             ..
         } = figures.as_ref();
         write!(
             f,
             "gap {gap_ms:7.1} ms, lost {lost:>4} ({lost_out} out), twice {duplicates}, IKE {ike}, IVs {repeated_ivs}, \
              replay {replay_drops}, ARP {contested}, repair {lost_in_repair} \
-             (sender paused {sender_pause_ms:.1} ms)"
+             (slowest {slowest_ms:.0} ms, sender paused {sender_pause_ms:.1} ms)"
         )?;
         for (name, value) in &figures.marks {
             write!(f, ", {name} {value:.1}")?;

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use netns_tests::lab::now;
 use netns_tests::pair::{Event, Evidence, Ours, Settings, Watch};
-use netns_tests::{Lab, LabError, plot};
+use netns_tests::{Lab, LabError};
 
 use crate::figures::{Figures, Run, RunResult, ms};
 use crate::marks;
+use crate::report::picture as picture_of;
 use crate::rows::{Action, Row};
 use crate::story::story;
 
@@ -100,13 +101,17 @@ fn events(row: &Row, lab: &Lab, numbers: Range<usize>, batch: &mut Batch) -> Res
             number: one.number,
             result: RunResult::Figures(Box::new(figures(row, one, &pair, &evidence))),
         });
-        let story = story(&one.event, &evidence, [a, b]);
+        let until_whole = Event {
+            settled: one.whole,
+            ..one.event.clone()
+        };
+        let story = story(&until_whole, &evidence, [a, b]);
         pair.net
             .lan_host
             .write(&format!("event-{}.log", one.number), &story)?;
     }
     if let Some(median) = median(&done, &evidence) {
-        let picture = plot::timeline(&row.event, &median.event, &evidence, [a, b]);
+        let picture = picture_of(row, &median.event, &evidence, [a, b]);
         batch.picture = Some(picture);
     }
     failure.map_or(Ok(()), Err)

@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use netns_tests::pair::{Event, Evidence, Node};
 use netns_tests::plot;
 use serde_json::json;
 
@@ -156,6 +157,12 @@ impl Report {
             text.push_str(&list);
         }
     }
+}
+
+/// The timeline of an event.
+pub(crate) fn picture(row: &Row, event: &Event, evidence: &Evidence, nodes: [&Node; 2]) -> String {
+    let marks = [(event.at, "the event".to_owned())];
+    plot::timeline(&row.event, &event.window(), &marks, evidence, nodes)
 }
 
 fn timeline(row: &Row) -> String {

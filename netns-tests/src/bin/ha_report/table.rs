@@ -20,10 +20,10 @@ impl Spread {
 
     /// The value below which `part` of all lie; 1 is the largest.
     pub(crate) fn quantile(&self, part: f64) -> Option<f64> {
-        let last = self.sorted.len().checked_sub(1)?;
-        self.sorted
-            .get((last as f64 * part).round() as usize)
-            .copied()
+        let place = self.sorted.len().checked_sub(1)? as f64 * part;
+        let (below, above) = (place.floor() as usize, place.ceil() as usize);
+        let (below, above) = (self.sorted.get(below)?, self.sorted.get(above)?);
+        Some(below + (above - below) * place.fract())
     }
 }
 
@@ -162,5 +162,18 @@ fn short(ms: f64) -> String {
         format!("{ms:.1}")
     } else {
         format!("{ms:.0}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quantile_lies_between_its_neighbours() {
+        let spread = Spread::new([4.0, 1.0, 2.0, 3.0].into_iter());
+        assert_eq!(spread.quantile(0.5), Some(2.5));
+        assert_eq!(spread.quantile(1.0), Some(4.0));
+        assert_eq!(Spread::new(std::iter::empty()).quantile(0.5), None);
     }
 }

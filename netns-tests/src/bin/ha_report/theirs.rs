@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use netns_tests::pair::{Baseline, Cost, Event, Evidence, Watch};
-use netns_tests::{Lab, LabError, plot};
+use netns_tests::{Lab, LabError};
 
 use crate::figures::{Figures, Run, RunResult};
 use crate::ours::Batch;
+use crate::report::picture as picture_of;
 use crate::rows::Row;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -43,6 +44,6 @@ fn event(row: &Row, lab: &Lab) -> Result<(Cost, String), LabError> {
     let [active, standby] = &pair.net.nodes;
     let event: Event = watch.during(&row.event, || active.vanish())?;
     let evidence: Evidence = watch.finish()?;
-    let picture = plot::timeline(&row.event, &event, &evidence, [active, standby]);
+    let picture = picture_of(row, &event, &evidence, [active, standby]);
     Ok((evidence.cost(&event), picture))
 }
