@@ -21,7 +21,7 @@ const LABELS: f64 = 190.0;
 const RIGHT: f64 = 20.0;
 const LANE: f64 = 64.0;
 const GAP: f64 = 14.0;
-const HEAD: f64 = 50.0;
+const HEAD: f64 = 64.0;
 /// The full height of a lane, in milliseconds on the way (logarithmic from a tenth).
 const FULL_HEIGHT_MS: f64 = 1000.0;
 
@@ -48,10 +48,12 @@ pub fn timeline(
     let bottom = HEAD + 4.0 * (LANE + GAP);
     let mut canvas = Canvas::new(WIDTH, bottom + 44.0);
     canvas.text((10.0, 20.0), Anchor::Start, "black", title);
-    for (at, what) in marks {
+    for (index, (at, what)) in marks.iter().enumerate() {
         let x = axis.place(*at);
-        canvas.line((x, HEAD - 16.0), (x, bottom), BAD, true);
-        canvas.text((x + 4.0, HEAD - 8.0), Anchor::Start, BAD, what);
+        // Neighbours stand at different heights, so that they do not cover each other.
+        let above = if index % 2 == 0 { 8.0 } else { 22.0 };
+        canvas.line((x, HEAD - above - 10.0), (x, bottom), BAD, true);
+        canvas.text((x + 4.0, HEAD - above), Anchor::Start, BAD, what);
     }
     let lanes = [
         ("lan-host → peer-host", &evidence.out),
@@ -184,8 +186,12 @@ fn ticks(canvas: &mut Canvas, axis: &Axis, zero: Duration, bottom: f64) {
     let step = steps.into_iter().find(|step| length / step <= 14.0);
     let step = step.unwrap_or(30.0);
     let before = zero.saturating_sub(axis.from).as_secs_f64();
-    let mut tick = -(before / step).floor() * step;
-    while tick <= length - before {
+    let first = -((before / step).floor() as i32);
+    for number in first.. {
+        let tick = f64::from(number) * step;
+        if tick > length - before {
+            break;
+        }
         let x = LABELS + (tick + before) / length * axis.width();
         canvas.line((x, bottom - GAP), (x, bottom - GAP + 5.0), QUIET, false);
         let words = if step < 1.0 {
@@ -194,7 +200,6 @@ fn ticks(canvas: &mut Canvas, axis: &Axis, zero: Duration, bottom: f64) {
             format!("{tick:.0} s")
         };
         canvas.text((x, bottom + 8.0), Anchor::Middle, TEXT, &words);
-        tick += step;
     }
 }
 

@@ -6,7 +6,6 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use netns_tests::lab::now;
 use netns_tests::pair::{Cost, Event, Ours, RATE, Settings, Watch};
 use netns_tests::{Lab, LabError, Outcome, plot};
 
@@ -43,12 +42,11 @@ pub(crate) fn tell(story: &Story) -> Outcome {
         watch: Watch::start(&pair.net, PATIENCE)?,
         marks: Vec::new(),
     };
-    let start = now();
     story.step(format!(
         "{RATE} numbered packets a second cross the tunnel, each way"
     ));
     tale.chapters(&mut pair)?;
-    tale.draw(&pair, start)?;
+    tale.draw(&pair)?;
     Ok(())
 }
 
@@ -118,17 +116,19 @@ impl Tale<'_> {
         Ok(())
     }
 
-    fn draw(self, pair: &Ours, start: Duration) -> Result<(), LabError> {
+    fn draw(self, pair: &Ours) -> Result<(), LabError> {
         let evidence = self.watch.finish()?;
         let whole = evidence.whole();
         self.story.step(format!(
-            "over all: {} of {} packets lost, {} negotiated SAs, {} IVs used twice",
+            "over all: {} of {} packets lost, {} SAs negotiated anew, {} IVs used twice",
             whole.lost(),
             whole.out.sent + whole.back.sent,
             whole.new_spis.saturating_sub(1),
             whole.repeated_ivs,
         ));
-        let end = evidence.out.sent.last().copied().unwrap_or(start);
+        let sent = &evidence.out.sent;
+        let (start, end) = (sent.first().copied(), sent.last().copied());
+        let (start, end) = (start.unwrap_or_default(), end.unwrap_or_default());
         let [a, b] = &pair.net.nodes;
         let picture = plot::timeline(
             "A pair of vipsec gateways, 1,000 packets a second each way",
