@@ -4,6 +4,8 @@ use core::fmt;
 
 use serde::Serialize;
 
+use crate::wire::{ParseError, Rule};
+
 macro_rules! drop_reasons {
     ($($(#[doc = $doc:literal])+ $variant:ident => $name:literal,)+) => {
         /// Why a datagram, or a part of one, had no effect.
@@ -81,6 +83,15 @@ drop_reasons! {
     PhaseTwoTooEarly => "phase_two_too_early",
     /// The answer would break a local limit (a rate limit, a full table).
     RateLimited => "rate_limited",
+}
+
+impl From<&ParseError> for DropReason {
+    fn from(error: &ParseError) -> Self {
+        match error.rule {
+            Rule::NonceLength(_) => Self::BadNonce,
+            _ => Self::Malformed,
+        }
+    }
 }
 
 impl fmt::Display for DropReason {

@@ -158,7 +158,7 @@ impl Refused {
 impl PeerMisbehaved {
     fn reason(&self) -> DropReason {
         match self {
-            Self::Malformed(_) => DropReason::Malformed,
+            Self::Malformed(error) => error.into(),
             Self::MissingPayload(..)
             | Self::DuplicatePayload(..)
             | Self::UnexpectedPayload(..)

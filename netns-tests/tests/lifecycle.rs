@@ -29,12 +29,30 @@ fn network(host: &netns_tests::lab::Host) -> Result<String, LabError> {
     Ok(text)
 }
 
+/// The same, once the kernel has done with its IPv6 addresses, which takes it a moment after a
+/// device is up.
+fn settled_network(host: &netns_tests::lab::Host) -> Result<String, LabError> {
+    let patience = Duration::from_secs(5);
+    wait_for("local routes of the IPv6 addresses", patience, || {
+        let text = network(host)?;
+        let is_there = |start: &str, device: &str| {
+            let end = format!("dev {device} table local");
+            text.lines()
+                .any(|line| line.starts_with(start) && line.contains(&end))
+        };
+        let settled = is_there("local fe80:", "wan")
+            && is_there("local fe80:", "lan")
+            && is_there("local fd00:", "lan");
+        Ok(settled.then_some(text))
+    })
+}
+
 /// SIGTERM: the peer is told, and the machine looks as before the start.
 #[test]
 fn a_clean_shutdown_leaves_nothing() {
     scenario(AGAINST_STRONGSWAN, || {
         let sites = netns_tests::TwoSites::new(&netns_tests::Lab::new()?)?;
-        let before = network(&sites.gw_a)?;
+        let before = settled_network(&sites.gw_a)?;
         let theirs = StrongSwan::default().start(&sites.gw_b, &[swan_route_b()])?;
         let mut ours = Vipsec::start(&sites.gw_a, &[route_a()])?;
         ours.bring_up("site")?;
@@ -63,7 +81,7 @@ fn a_clean_shutdown_leaves_nothing() {
 fn a_killed_daemon_leaves_nothing_and_comes_back() {
     scenario(AGAINST_STRONGSWAN, || {
         let sites = netns_tests::TwoSites::new(&netns_tests::Lab::new()?)?;
-        let before = network(&sites.gw_a)?;
+        let before = settled_network(&sites.gw_a)?;
         let theirs = StrongSwan::default().start(&sites.gw_b, &[swan_route_b()])?;
         let mut ours = Vipsec::start(&sites.gw_a, &[route_a()])?;
         ours.bring_up("site")?;

@@ -234,7 +234,8 @@ impl Tunnels {
             .await?;
         self.pin_peer(device, &settings.routes).await?;
         if self.paired {
-            return Ok(());
+            // What is opened here while the routes lead to the partner must get through.
+            return self.net.add_placeholder_address(device.index).await;
         }
         for address in &settings.addresses {
             self.net.add_address(device.index, *address).await?;

@@ -22,6 +22,7 @@ use std::sync::{Mutex, PoisonError};
 use futures_util::TryStreamExt;
 use ipnet::IpNet;
 use rtnetlink::packet_route::AddressFamily;
+use rtnetlink::packet_route::address::AddressScope;
 use rtnetlink::packet_route::link::{AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute};
 use rtnetlink::packet_route::route::{RouteMessage, RouteProtocol};
 use rtnetlink::{Handle, LinkUnspec};
@@ -47,6 +48,9 @@ pub struct NetError {
     /// What the kernel said.
     pub source: io::Error,
 }
+
+/// Of the link-local block (RFC 3927), outside of what Azure uses for BGP.
+const PLACEHOLDER: core::net::Ipv4Addr = core::net::Ipv4Addr::new(169, 254, 86, 86);
 
 /// Settings of a tunnel device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -208,6 +212,25 @@ impl Netlink {
                 self.remember(Made::Address { device, address });
                 Ok(())
             }
+        }
+    }
+
+    /// Gives a device an IPv4 address that nothing is ever sent from or to (scope host). The
+    /// kernel's reverse-path filter in loose mode (`rp_filter = 2`) drops what comes from a device
+    /// without any address and not from where its routes point.
+    ///
+    /// # Errors
+    /// [`NetError`].
+    pub async fn add_placeholder_address(&self, device: u32) -> Result<(), NetError> {
+        let mut request = self.handle.address().add(device, PLACEHOLDER.into(), 32);
+        request.message_mut().header.scope = AddressScope::Host;
+        let added = request
+            .execute()
+            .await
+            .map_err(refused(format!("add an address to device {device}")));
+        match added {
+            Err(error) if !is_errno(&error, libc::EEXIST) => Err(error),
+            _ => Ok(()),
         }
     }
 

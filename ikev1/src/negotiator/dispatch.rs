@@ -19,7 +19,7 @@ impl Negotiator {
             Ok(incoming) => incoming,
             Err(error) => {
                 tracing::trace!(peer = %from.remote, %error, "malformed");
-                self.cx.drop_because(DropReason::Malformed);
+                self.cx.drop_because(DropReason::from(&error));
                 return;
             }
         };
@@ -42,7 +42,7 @@ impl Negotiator {
         match wire::parse(&whole) {
             Ok(Incoming::Fragment(_)) => self.cx.drop_because(DropReason::BadFragment),
             Ok(incoming) => self.route(&incoming, from, &whole),
-            Err(_) => self.cx.drop_because(DropReason::Malformed),
+            Err(error) => self.cx.drop_because(DropReason::from(&error)),
         }
     }
 

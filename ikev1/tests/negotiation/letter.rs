@@ -4,6 +4,7 @@ use core::time::Duration;
 use std::collections::BTreeSet;
 
 use ikev1::config::Phase1Exchange;
+use ikev1::crypto::Iv;
 use ikev1::wire::{
     ExchangeType, Identification, Identity, Incoming, Lifetime, Notification, NotifyType, Payload,
     Proposal, ProtocolId, SecurityAssociation, SpiBytes, parse,
@@ -436,4 +437,39 @@ fn a_peer_that_does_not_use_its_precedence_loses_it_after_a_second() {
     assert_eq!(quick_modes(&manual), 0);
     manual.pair.run_for(Duration::from_millis(20));
     assert_eq!(quick_modes(&manual), 1);
+}
+
+/// RFC 2407 §4.6.3.1: which SA is meant, and all of its lifetimes.
+#[test]
+fn our_responder_lifetime_names_our_spi_and_all_lifetimes() {
+    let mut manual = Manual::established_with(|bob| bob.phase2.lifetime_kilobytes = Some(5000));
+    let quick = manual.protected(ExchangeType::Quick, 77, Manual::quick_payloads());
+    let answers = manual.say(&quick);
+    let Incoming::Protected(answer) = parse(&answers[0]).unwrap() else {
+        panic!("quick mode is encrypted");
+    };
+    // CBC: the next IV is the last block before.
+    let iv = Iv::from_prefix(&quick[quick.len() - 16..]);
+    let keys = manual.keys.as_ref().unwrap();
+    let (message, _) = answer.open(keys.cipher_key(), &iv).unwrap();
+    let mut chosen = None;
+    let mut notices = Vec::new();
+    for payload in message.chain.payloads() {
+        match payload {
+            Payload::Sa(sa) => chosen = sa.proposals()[0].esp_spi().ok(),
+            Payload::Notification(notice) => notices.push(notice),
+            _ => {}
+        }
+    }
+    let [notice] = notices.as_slice() else {
+        panic!("one notification");
+    };
+    assert_eq!(notice.kind(), NotifyType::RESPONDER_LIFETIME);
+    assert_eq!(notice.protocol(), ProtocolId::ESP);
+    assert_eq!(*notice.spi(), SpiBytes::from(chosen.unwrap()));
+    let lifetime = notice.lifetime().unwrap();
+    assert_eq!(
+        (lifetime.seconds, lifetime.kilobytes),
+        (Some(3600), Some(5000))
+    );
 }

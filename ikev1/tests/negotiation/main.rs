@@ -14,6 +14,7 @@
     reason = "modules of one test program share the fixture"
 )]
 
+mod bad_input;
 mod basics;
 mod config;
 mod extras;

@@ -190,8 +190,10 @@ pub struct Pair {
     isakmp_count: usize,
     pub latency: Duration,
     pub nat: Option<Nat>,
-    /// A packet each way every second: what the data planes would then report.
+    /// Packets each way: what the data planes would then report.
     pub traffic: bool,
+    /// How often.
+    pub traffic_interval: Duration,
     next_traffic: Instant,
     rule: Rule,
     seeds: ChaCha20Rng,
@@ -225,6 +227,7 @@ impl Pair {
             latency: Duration::from_millis(10),
             nat: None,
             traffic: false,
+            traffic_interval: Duration::from_secs(1),
             next_traffic: start,
             rule: Box::new(|_| Fate::Deliver),
             seeds: ChaCha20Rng::seed_from_u64(seed),
@@ -417,7 +420,7 @@ impl Pair {
             }
         }
         if self.traffic && self.next_traffic <= self.now {
-            self.next_traffic = self.now + Duration::from_secs(1);
+            self.next_traffic = self.now + self.traffic_interval;
             self.packets(Side::Alice);
             self.packets(Side::Bob);
         }

@@ -140,6 +140,8 @@ fn run(seed: u64, days: u64, loss_percent: u64, restarts: u32) -> Outcome {
     let mut pair = Pair::seeded(seed, list(alice), list(bob));
     pair.keep_log = false;
     pair.traffic = true;
+    // Often enough for dead peer detection; each packet is a step of the simulation.
+    pair.traffic_interval = Duration::from_secs(5);
     rough(&mut pair, seed, loss_percent);
     let mut availability = Availability {
         up: Duration::ZERO,

@@ -1,10 +1,10 @@
 //! The MODP groups of RFC 2409 §6 and RFC 3526, generator 2, and of RFC 5114 §2.3, in
 //! constant time.
 
-use std::sync::LazyLock;
+use std::sync::{LazyLock, OnceLock};
 
 use crypto_bigint::modular::{FixedMontyForm, FixedMontyParams};
-use crypto_bigint::{BitOps, Limb, Odd, U512, Uint};
+use crypto_bigint::{BitOps, CtAssign, CtEq, Limb, Odd, U512, Uint};
 use ipsec_types::SecretBytes;
 use rand_core::CryptoRng;
 use zeroize::Zeroizing;
@@ -54,6 +54,8 @@ pub(super) trait ModpGroup: Sync {
 pub(super) struct Modulus<const LIMBS: usize> {
     params: FixedMontyParams<LIMBS>,
     generator: Uint<LIMBS>,
+    /// Made when the group is first used.
+    generator_powers: OnceLock<GeneratorPowers<LIMBS>>,
     exponent_bits: u32,
     /// Order of the generator's subgroup, where the prime is not a safe one: a peer's value
     /// has to be in there.
@@ -94,6 +96,7 @@ impl<const LIMBS: usize> Modulus<LIMBS> {
         Self {
             params: FixedMontyParams::new_vartime(prime),
             generator: Uint::from_u8(2),
+            generator_powers: OnceLock::new(),
             exponent_bits,
             order: None,
         }
@@ -106,13 +109,57 @@ impl<const LIMBS: usize> Modulus<LIMBS> {
     }
 }
 
+/// Bits of the exponent that are taken at once.
+const WINDOW: u32 = 4;
+
+/// What each value of each window of the exponent contributes, in Montgomery form: a public
+/// value then takes one multiplication a window and no squaring, a fifth of the general way.
+/// 256 KiB for group 14.
+struct GeneratorPowers<const LIMBS: usize>(Vec<[Uint<LIMBS>; 1 << WINDOW]>);
+
+impl<const LIMBS: usize> GeneratorPowers<LIMBS> {
+    fn new(generator: &Uint<LIMBS>, params: &FixedMontyParams<LIMBS>, bits: u32) -> Self {
+        let mut base = FixedMontyForm::new(generator, params);
+        let windows = (0..bits.div_ceil(WINDOW)).map(|_| {
+            let mut power = FixedMontyForm::one(params);
+            let contributions = core::array::from_fn(|_| {
+                let contribution = power.to_montgomery();
+                power = power.mul(&base);
+                contribution
+            });
+            // base^16 is the next window's base.
+            base = power;
+            contributions
+        });
+        Self(windows.collect())
+    }
+
+    /// Constant time: every contribution of a window is read, whichever is taken.
+    fn power(&self, exponent: &U512, params: &FixedMontyParams<LIMBS>) -> Uint<LIMBS> {
+        let mut product = FixedMontyForm::one(params);
+        for (shift, window) in (0..).step_by(WINDOW as usize).zip(&self.0) {
+            let digit = exponent.shr_vartime(shift).as_limbs()[0] & Limb((1 << WINDOW) - 1);
+            let mut factor = Zeroizing::new(window[0]);
+            for (value, contribution) in (0..).zip(window) {
+                factor.ct_assign(contribution, Limb(value).ct_eq(&digit));
+            }
+            let factor = FixedMontyForm::from_montgomery(*factor, params);
+            product = product.mul(&factor);
+        }
+        product.retrieve()
+    }
+}
+
 impl<const LIMBS: usize> ModpGroup for Modulus<LIMBS> {
     fn exponent_bits(&self) -> u32 {
         self.exponent_bits
     }
 
     fn public_value(&self, exponent: &U512) -> Vec<u8> {
-        let public = self.power(&self.generator, exponent, self.exponent_bits);
+        let powers = self.generator_powers.get_or_init(|| {
+            GeneratorPowers::new(&self.generator, &self.params, self.exponent_bits)
+        });
+        let public = powers.power(exponent, &self.params);
         public.to_be_bytes().as_ref().to_vec()
     }
 

@@ -1,0 +1,348 @@
+//! Each kind of bad input, and the one counter that it falls under. What is refused changes
+//! nothing: the exchange goes on with the next good message.
+
+use core::time::Duration;
+
+use ikev1::config::{Phase1Exchange, RemoteAddress};
+use ikev1::crypto::{DhGroup, DiffieHellman};
+use ikev1::wire::{
+    Cookie, ExchangeType, Identification, Identity, Incoming, KeyExchange, Lifetime,
+    MAX_ATTRIBUTES, MAX_PAYLOADS, MAX_PROPOSALS, MAX_TRANSFORMS, Nonce, Payload, Phase1Transform,
+    Proposal, ProtocolId, SecurityAssociation, SpiBytes, parse,
+};
+use ikev1::{Command, DropReason};
+use ipsec_types::{ConnectionId, Spi};
+use rand_chacha::ChaCha20Rng;
+use rand_chacha::rand_core::SeedableRng;
+
+use super::manual::Manual;
+use super::pair::{Side, at};
+
+const SA: u8 = 1;
+const VENDOR_ID: u8 = 13;
+const HEADER: usize = 28;
+
+/// Everything that was dropped so far.
+fn dropped(manual: &mut Manual) -> Vec<(DropReason, u64)> {
+    let counters = manual.pair.bob().negotiator.counters();
+    DropReason::ALL
+        .iter()
+        .map(|&reason| (reason, counters.dropped(reason)))
+        .filter(|(_, count)| *count > 0)
+        .collect()
+}
+
+/// Says `datagram`; exactly this reason is counted, once, and nothing is answered.
+fn expect(manual: &mut Manual, what: &str, datagram: &[u8], reason: DropReason) {
+    let before = manual.pair.bob().dropped(reason);
+    let others: u64 = dropped(manual).iter().map(|(_, count)| count).sum();
+    let answers = manual.say(datagram);
+    assert!(answers.is_empty(), "{what} was answered");
+    let after = manual.pair.bob().dropped(reason);
+    assert_eq!(after, before + 1, "{what}: {:?}", dropped(manual));
+    let all: u64 = dropped(manual).iter().map(|(_, count)| count).sum();
+    assert_eq!(all, others + 1, "{what} is counted under one reason");
+}
+
+/// Sets the header's length to that of the datagram.
+fn with_length(mut datagram: Vec<u8>) -> Vec<u8> {
+    let length = u32::try_from(datagram.len()).unwrap().to_be_bytes();
+    datagram[24..28].copy_from_slice(&length);
+    datagram
+}
+
+/// A first message whose first payload is of type `first`, with these bytes behind the header.
+fn first_message(manual: &Manual, first: u8, body: &[u8]) -> Vec<u8> {
+    let mut datagram = manual.main_mode(vec![Manual::offer().into()]).encode();
+    datagram.truncate(HEADER);
+    datagram[16] = first;
+    datagram.extend(body);
+    with_length(datagram)
+}
+
+/// A payload or substructure with its generic header.
+fn generic(next: u8, body: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(body.len() + 4).unwrap().to_be_bytes();
+    [&[next, 0], &length[..], body].concat()
+}
+
+fn sa(proposals: &[u8]) -> Vec<u8> {
+    generic(0, &[&[0, 0, 0, 1, 0, 0, 0, 1], proposals].concat())
+}
+
+/// `count` copies of a substructure, chained by its own type.
+fn chain(kind: u8, body: &[u8], count: usize) -> Vec<u8> {
+    let mut all = generic(kind, body).repeat(count - 1);
+    all.extend(generic(0, body));
+    all
+}
+
+fn broken_lengths(manual: &Manual) -> Vec<(&'static str, Vec<u8>)> {
+    let good = manual.main_mode(vec![Manual::offer().into()]).encode();
+    let mut zero_length = good[HEADER..].to_vec();
+    zero_length[2..4].fill(0);
+    let mut past_the_end = good[HEADER..].to_vec();
+    past_the_end[2..4].fill(0xff);
+    let mut header_lies = good.clone();
+    header_lies[27] += 1;
+    let first = |kind, body: &[u8]| first_message(manual, kind, body);
+    vec![
+        ("nothing", Vec::new()),
+        ("half a header", good[..HEADER / 2].to_vec()),
+        ("a header alone", first(0, &[])),
+        ("a promised payload that is not there", first(SA, &[])),
+        ("a length of zero", first(SA, &zero_length)),
+        ("a length past the end", first(SA, &past_the_end)),
+        ("a header that lies about the length", header_lies),
+    ]
+}
+
+fn broken_counts(manual: &Manual) -> Vec<(&'static str, Vec<u8>)> {
+    const ATTRIBUTE: [u8; 4] = [0x80, 1, 0, 7];
+    let transform = [&[1, 1, 0, 0][..], &ATTRIBUTE].concat();
+    let proposal = |count: u8, transforms: &[u8]| [&[1, 1, 0, count][..], transforms].concat();
+    let one = proposal(1, &generic(0, &transform));
+    // One proposal counts its transforms in a byte.
+    const { assert!(600 > MAX_TRANSFORMS) };
+    let of_200 = proposal(200, &chain(3, &transform, 200));
+    let attributes = ATTRIBUTE.repeat(MAX_ATTRIBUTES + 1);
+    let many = generic(0, &[&[1, 1, 0, 0][..], &attributes].concat());
+    let first = |proposals: &[u8]| first_message(manual, SA, &sa(proposals));
+    let vendors = chain(VENDOR_ID, b"vendor", MAX_PAYLOADS + 1);
+    vec![
+        (
+            "too many payloads",
+            first_message(manual, VENDOR_ID, &vendors),
+        ),
+        (
+            "too many proposals",
+            first(&chain(2, &one, MAX_PROPOSALS + 1)),
+        ),
+        ("too many transforms", first(&chain(2, &of_200, 3))),
+        (
+            "too many attributes",
+            first(&generic(0, &proposal(1, &many))),
+        ),
+        ("an SA inside an SA", first(&generic(SA, &one))),
+    ]
+}
+
+#[test]
+fn lengths_and_counts_of_the_first_message() {
+    let mut manual = Manual::new();
+    let cases = [broken_lengths(&manual), broken_counts(&manual)].concat();
+    for (what, datagram) in cases {
+        expect(&mut manual, what, &datagram, DropReason::Malformed);
+    }
+    assert_eq!(manual.pair.bob().negotiator.load().half_open, 0);
+    manual.hello();
+}
+
+#[test]
+fn a_payload_that_nobody_knows() {
+    let mut manual = Manual::new();
+    let good = manual.main_mode(vec![Manual::offer().into()]).encode();
+    let body = [&good[HEADER..], &generic(0, &[1; 8])].concat();
+    let mut datagram = first_message(&manual, SA, &body);
+    datagram[HEADER] = 77;
+    expect(
+        &mut manual,
+        "payload 77",
+        &datagram,
+        DropReason::BadStructure,
+    );
+}
+
+/// Bob takes this group; the exchange stands before message 3.
+fn before_message_3(group: DhGroup) -> Manual {
+    let suite: ikev1::Phase1Suite = format!("aes128-sha256-{group}").parse().unwrap();
+    let mut manual = Manual::with(|bob| bob.phase1.proposals = vec![suite]);
+    let transform = Phase1Transform {
+        suite,
+        lifetime: Lifetime::default(),
+    };
+    let transforms = vec![transform.to_transform(1)];
+    let proposal = Proposal::new(1, ProtocolId::ISAKMP, SpiBytes::EMPTY, transforms).unwrap();
+    let offer = SecurityAssociation::new(vec![proposal]).unwrap();
+    let answers = manual.say(&manual.main_mode(vec![offer.into()]).encode());
+    let Incoming::Clear(answer) = parse(&answers[0]).unwrap() else {
+        panic!("message 2 is in the clear");
+    };
+    manual.cookies = answer.header.cookies;
+    manual
+}
+
+/// p-1 and p of MODP-1024, known by their ends.
+fn near_the_prime(last: u8) -> Vec<u8> {
+    const PRIME: &str = "FFFFFFFFFFFFFFFFC90FDAA22168C234C4C6628B80DC1CD129024E088A67CC74020BBEA63B139\
+        B22514A08798E3404DDEF9519B3CD3A431B302B0A6DF25F14374FE1356D6D51C245E485B576625E7EC6F44C42E9A637E\
+        D6B0BFF5CB6F406B7EDEE386BFB5A899FA5AE9F24117C4B1FE649286651ECE65381FFFFFFFFFFFFFFFF";
+    let digits: Vec<char> = PRIME.chars().filter(|c| !c.is_whitespace()).collect();
+    let mut bytes: Vec<u8> = digits
+        .chunks(2)
+        .map(|pair| u8::from_str_radix(&pair.iter().collect::<String>(), 16).unwrap())
+        .collect();
+    *bytes.last_mut().unwrap() = last;
+    bytes
+}
+
+#[test]
+fn public_values_of_message_3() {
+    let padded = |value: u8| {
+        let mut bytes = vec![0; 128];
+        bytes[127] = value;
+        bytes
+    };
+    let mut rng = ChaCha20Rng::seed_from_u64(3);
+    let mut off_the_curve = DiffieHellman::generate(DhGroup::Ecp256, &mut rng)
+        .public_value()
+        .to_vec();
+    off_the_curve[63] ^= 1;
+    let cases = [
+        (DhGroup::Modp1024, "0", padded(0)),
+        (DhGroup::Modp1024, "1", padded(1)),
+        (DhGroup::Modp1024, "p-1", near_the_prime(0xfe)),
+        (DhGroup::Modp1024, "p", near_the_prime(0xff)),
+        (DhGroup::Modp1024, "a byte short", vec![2; 127]),
+        (DhGroup::Modp1024, "a byte long", vec![2; 129]),
+        (DhGroup::Modp2048S256, "2, outside the subgroup", {
+            let mut bytes = vec![0; 256];
+            bytes[255] = 2;
+            bytes
+        }),
+        (DhGroup::Ecp256, "a point off the curve", off_the_curve),
+        (DhGroup::Curve25519, "a point of small order", vec![0; 32]),
+    ];
+    for (group, what, value) in cases {
+        let mut manual = before_message_3(group);
+        let ke = KeyExchange::new(value).unwrap();
+        let message = manual.main_mode(vec![ke.into(), Nonce::from([1; 32]).into()]);
+        let what = format!("{group}: {what}");
+        expect(
+            &mut manual,
+            &what,
+            &message.encode(),
+            DropReason::BadPublicValue,
+        );
+        // The exchange still waits for a good one.
+        let good = DiffieHellman::generate(group, &mut rng);
+        let ke = KeyExchange::from(&good);
+        let message = manual.main_mode(vec![ke.into(), Nonce::from([1; 32]).into()]);
+        assert_eq!(manual.say(&message.encode()).len(), 1, "{what}");
+    }
+}
+
+#[test]
+fn nonces_of_message_3() {
+    for length in [0, 1, 7, 257, 1000] {
+        let mut manual = before_message_3(DhGroup::Curve25519);
+        let ke = manual.fresh_dh();
+        let message = manual.main_mode(vec![ke.into(), Nonce::from([1; 32]).into()]);
+        let mut datagram = message.encode();
+        datagram.truncate(datagram.len() - 36);
+        datagram.extend(generic(0, &vec![1; length]));
+        let datagram = with_length(datagram);
+        let what = format!("a nonce of {length} bytes");
+        expect(&mut manual, &what, &datagram, DropReason::BadNonce);
+        manual.exchange_keys(b"correct horse battery staple");
+    }
+}
+
+#[test]
+fn another_responder_cookie_is_out_of_order() {
+    let mut manual = before_message_3(DhGroup::Curve25519);
+    let right = manual.cookies;
+    manual.cookies.responder = Cookie([7; 8]);
+    let ke = manual.fresh_dh();
+    let message = manual.main_mode(vec![ke.into(), Nonce::from([1; 32]).into()]);
+    expect(
+        &mut manual,
+        "a message 3 for another exchange",
+        &message.encode(),
+        DropReason::OutOfOrder,
+    );
+    manual.cookies = right;
+    manual.exchange_keys(b"correct horse battery staple");
+}
+
+#[test]
+fn an_answer_that_was_not_offered() {
+    let mut manual = Manual::established();
+    let wanted = Command::Initiate {
+        connection: ConnectionId(0),
+        selectors: None,
+    };
+    manual.pair.command(Side::Bob, wanted);
+    let spi = Spi::new(0x1234).unwrap();
+    let (_, _, third) = manual.answer_quick(spi, false, |payloads| {
+        payloads[0] = Manual::esp_offer("aes256gcm16", None, spi).into();
+    });
+    assert!(third.is_empty());
+    assert_eq!(manual.pair.bob().dropped(DropReason::NotOffered), 1);
+    assert!(manual.pair.bob().data_plane.pairs.is_empty());
+}
+
+/// Bob takes a peer at any address, so the sources are without number; the table is not.
+#[test]
+fn the_table_of_exchanges_is_bounded_over_all_sources() {
+    let mut manual = Manual::with(|bob| {
+        bob.remote = RemoteAddress::Any;
+        bob.exchange = Phase1Exchange::Aggressive;
+    });
+    let ke = manual.fresh_dh();
+    let id: Payload =
+        Identification::any_port(Identity::Address("192.0.2.1".parse().unwrap())).into();
+    let message = |manual: &Manual| {
+        let mut header = manual.header(ExchangeType::Aggressive, 0);
+        header.cookies.responder = Cookie::ZERO;
+        let payloads: Vec<Payload> = vec![
+            Manual::offer().into(),
+            ke.clone().into(),
+            Nonce::from([1; 32]).into(),
+            id.clone(),
+        ];
+        ikev1::wire::Message::new(header, payloads).encode()
+    };
+    let datagram = message(&manual);
+    for n in 0..4_200_u32 {
+        manual.pair.run_for(Duration::from_millis(1));
+        let mut source = at(Side::Alice, 500);
+        source.set_ip(std::net::Ipv4Addr::from(0x0a00_0000 + n).into());
+        manual.say_from(source, &datagram);
+    }
+    assert_eq!(manual.pair.bob().negotiator.load().half_open, 4096);
+    assert_eq!(manual.pair.bob().dropped(DropReason::HalfOpenEvicted), 104);
+    manual.pair.run_for(Duration::from_mins(3));
+    assert_eq!(manual.pair.bob().negotiator.load().half_open, 0);
+}
+
+#[test]
+fn complaints_beyond_the_ration_are_counted() {
+    let mut manual = Manual::with(|bob| {
+        bob.phase1.proposals = vec!["aes256-sha512-ecp521".parse().unwrap()];
+    });
+    let message = manual.main_mode(vec![Manual::offer().into()]).encode();
+    assert_eq!(manual.say(&message).len(), 1, "NO-PROPOSAL-CHOSEN");
+    assert!(manual.say(&message).is_empty());
+    assert_eq!(manual.pair.bob().dropped(DropReason::NoProposalChosen), 2);
+    assert_eq!(manual.pair.bob().dropped(DropReason::RateLimited), 1);
+}
+
+/// No reason is without a test that makes it happen: this file and its neighbours name each.
+#[test]
+fn every_reason_is_named_in_a_test() {
+    let texts = [
+        include_str!("bad_input.rs"),
+        include_str!("extras.rs"),
+        include_str!("faults.rs"),
+        include_str!("hostile.rs"),
+        include_str!("letter.rs"),
+        include_str!("life.rs"),
+        include_str!("mismatches.rs"),
+        include_str!("nat.rs"),
+    ];
+    for reason in DropReason::ALL {
+        let name = format!("DropReason::{reason:?}");
+        assert!(texts.iter().any(|text| text.contains(&name)), "{name}");
+    }
+}
