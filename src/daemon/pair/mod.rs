@@ -9,6 +9,7 @@
 //!   takeover.rs  records become SAs and a negotiator again
 //!   link.rs      ARP and neighbour discovery under the lease, one task a link
 //!   addresses.rs the virtual addresses, and the routes that come and go with them
+//!   virtual_mac.rs an Ethernet address that moves with them
 //!   watch.rs     links, health script, path check: is this node fit to be active?
 //! ```
 //! Nothing here decides who is active, and nothing here speaks to a peer.
@@ -24,6 +25,7 @@ mod report;
 mod shared;
 mod stop;
 mod takeover;
+mod virtual_mac;
 mod watch;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -104,6 +106,8 @@ pub(super) enum News {
     PathCheck(bool),
     /// A third machine claims a virtual address.
     Conflict,
+    /// The partner announces the virtual MAC on a link while this node is silent.
+    MacMoved(String),
     /// The grace after a planned switchover is over.
     GraceOver,
 }
@@ -245,7 +249,7 @@ impl Pair {
         let (sender, news) = mpsc::unbounded_channel();
         let addresses = Addresses::open(tunnels.net(), config.addresses.clone()).await?;
         watch::quiet_kernel(&config.addresses);
-        let links = Links::open(&config.addresses, gate, &sender)
+        let links = Links::open(&config.addresses, addresses.macs(), gate, &sender)
             .map_err(|(link, source)| PairError::Link { link, source })?;
         let mut rng = entropy();
         let now = boot_time();
@@ -354,6 +358,12 @@ impl Pair {
             }
             PairInput::News(News::PathCheck(good)) => self.state.path_ok = good,
             PairInput::News(News::Conflict) => self.state.conflicts += 1,
+            // Old news on a node that has taken over since.
+            PairInput::News(News::MacMoved(link)) => {
+                if self.not_active().is_some() {
+                    self.state.leave_mac(link);
+                }
+            }
             PairInput::News(News::GraceOver) => self.state.grace_over(gateway),
             PairInput::Look => {
                 self.state.look(now, self.driver.node_mut(), gateway);

@@ -200,12 +200,12 @@ pub(super) fn open_vti(device: &str) {
     }
 }
 
-fn read_sysctl(path: &Path) -> Option<String> {
+pub(super) fn read_sysctl(path: &Path) -> Option<String> {
     let text = std::fs::read_to_string(path).ok()?;
     Some(text.trim().to_owned())
 }
 
-fn set_sysctl(link: &str, key: &str, value: &str) {
+pub(super) fn set_sysctl(link: &str, key: &str, value: &str) {
     let path = format!("/proc/sys/net/ipv4/conf/{link}/{key}");
     let before = read_sysctl(Path::new(&path));
     if before.as_deref() == Some(value) {
