@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use ha_keepalive::SecretTooShort;
+use ha_keepalive::io::arp::Mac;
 use ipnet::IpNet;
 
 use super::problem::Severity;
@@ -223,6 +224,12 @@ pub(super) enum Fault {
     DuplicateVirtualAddress { address: IpAddr },
     /// A next hop that is not on the address's link.
     GatewayOutside { gateway: IpAddr, address: IpNet },
+    /// An Ethernet address that two machines must not share, or that is no single machine's.
+    UnusableMac { found: Mac, why: &'static str },
+    /// Two addresses of one link that do not have the same virtual MAC.
+    VirtualMacDiffers { link: String },
+    /// One virtual MAC on two links.
+    VirtualMacTwice { mac: Mac, link: String },
     /// A tunnel that would stay behind when the addresses move.
     LocalNotVirtual { local: IpAddr, wan: Vec<IpAddr> },
     /// A health check that would overtake itself.

@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ha_keepalive::io::arp::Mac;
 use ha_keepalive::{AdvertInterval, Member, PairSecret, Priority};
 use ipnet::IpNet;
 
@@ -65,13 +66,19 @@ pub struct VirtualAddress {
     pub side: Side,
     /// A default gateway while this node is active.
     pub gateway: Option<IpAddr>,
+    /// An Ethernet address that moves with it, the same for all addresses of the link; `None`
+    /// stays with the link's own.
+    pub virtual_mac: Option<Mac>,
 }
 
 impl fmt::Display for VirtualAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} on {} ({})", self.address, self.link, self.side)?;
-        match self.gateway {
-            Some(gateway) => write!(f, ", gateway {gateway}"),
+        if let Some(gateway) = self.gateway {
+            write!(f, ", gateway {gateway}")?;
+        }
+        match self.virtual_mac {
+            Some(mac) => write!(f, ", virtual MAC {mac}"),
             None => Ok(()),
         }
     }

@@ -165,6 +165,7 @@ section! {
         link: String,
         side: String,
         gateway: String,
+        virtual_mac: String,
     }
 }
 

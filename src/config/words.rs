@@ -232,6 +232,14 @@ impl fmt::Display for Fault {
             Self::GatewayOutside { gateway, address } => {
                 write!(f, "gateway {gateway} cannot be reached from {address}")
             }
+            Self::UnusableMac { found, why } => write!(f, "virtual_mac cannot be {found}: {why}"),
+            Self::VirtualMacDiffers { link } => write!(
+                f,
+                "the addresses on {link} do not have the same virtual_mac"
+            ),
+            Self::VirtualMacTwice { mac, link } => {
+                write!(f, "virtual_mac {mac} is the one of {link} already")
+            }
             Self::LocalNotVirtual { local, wan } => {
                 let wan: Vec<String> = wan.iter().map(ToString::to_string).collect();
                 let wan = match wan.as_slice() {
@@ -421,6 +429,18 @@ impl Fault {
                 "write a router's address within {}, and not the address itself",
                 address.trunc()
             ),
+            Self::UnusableMac { .. } => {
+                "use a locally administered one such as \"02:00:5e:00:01:0a\", or one of VRRP, 00:00:5e:00:01:01 to ff"
+                    .to_owned()
+            }
+            Self::VirtualMacDiffers { .. } => {
+                "a link has one virtual MAC: write the same into each of its [[pair.address]], or into none"
+                    .to_owned()
+            }
+            Self::VirtualMacTwice { .. } => {
+                "give each link its own: a switch that both lead to would send to one of them only"
+                    .to_owned()
+            }
             Self::LocalNotVirtual { .. } => {
                 "use a virtual address, or add it as [[pair.address]] with side = \"wan\"".to_owned()
             }

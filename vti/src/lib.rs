@@ -53,8 +53,8 @@ mod wire;
 pub use device::{Offloads, Received, Tun, TunConfig, TunError, TunQueue};
 pub use mss::{MssClamp, MssLimits};
 pub use netlink::{
-    Link, LinkEvent, LinkEvents, LinkSettings, MAIN_TABLE, Made, NetError, Netlink, NextHop, Pin,
-    Route, ViaRoute, covers_peer, watch_links,
+    Link, LinkEvent, LinkEvents, LinkSettings, MAIN_TABLE, Macvlan, Made, NetError, Netlink,
+    NextHop, Pin, Route, ViaRoute, covers_peer, watch_links,
 };
 pub use offload::{
     Coalescer, Gso, GsoKind, Lane, MAX_PARTS, OffloadError, SuperPacket, VirtioHeader,

@@ -10,6 +10,7 @@
 //! without. [`Netlink::pin_peer`] may be called again at any time and follows the underlay.
 
 mod links;
+mod macvlan;
 mod message;
 mod neighbours;
 mod pin;
@@ -28,6 +29,7 @@ use rtnetlink::packet_route::route::{RouteMessage, RouteProtocol};
 use rtnetlink::{Handle, LinkUnspec};
 
 pub use links::{Link, LinkEvent, LinkEvents, watch_links};
+pub use macvlan::Macvlan;
 pub use via::ViaRoute;
 
 /// Marks our routes: an unassigned number of the kernel's route protocol space.
@@ -110,6 +112,8 @@ pub enum Made {
     Pin(Pin),
     /// A route through a next hop.
     Via(ViaRoute),
+    /// A device, by its index.
+    Device(u32),
 }
 
 /// A connection to rtnetlink.
@@ -293,6 +297,7 @@ impl Netlink {
             Made::Address { device, .. } => *device != index,
             Made::Pin(_) => true,
             Made::Via(route) => route.device != Some(index),
+            Made::Device(device) => *device != index,
         });
     }
 
@@ -359,6 +364,7 @@ impl Netlink {
                 self.delete(route.message(), action).await
             }
             Made::Address { device, address } => self.remove_address(device, address).await,
+            Made::Device(device) => self.delete_device(device).await,
         };
         match removed {
             Err(error) if !is_gone(&error) => Err(error),

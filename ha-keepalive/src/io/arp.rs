@@ -7,6 +7,7 @@
 //! ```
 
 use core::fmt;
+use core::str::FromStr;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::wire::{Reader, Truncated, Writer};
@@ -25,6 +26,32 @@ impl Mac {
     pub const fn of_multicast(address: Ipv6Addr) -> Self {
         let [.., a, b, c, d] = address.octets();
         Self([0x33, 0x33, a, b, c, d])
+    }
+}
+
+/// A text is not an Ethernet address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("an Ethernet address is six bytes in hexadecimal, such as 02:00:5e:00:01:0a")]
+pub struct NotMac;
+
+impl FromStr for Mac {
+    type Err = NotMac;
+
+    fn from_str(text: &str) -> Result<Self, NotMac> {
+        let mut bytes = [0; 6];
+        let mut words = text.split(':');
+        for byte in &mut bytes {
+            let word = words.next().filter(|word| word.len() == 2).ok_or(NotMac)?;
+            // The radix parser would take a sign.
+            if !word.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+                return Err(NotMac);
+            }
+            *byte = u8::from_str_radix(word, 16).map_err(|_| NotMac)?;
+        }
+        match words.next() {
+            None => Ok(Self(bytes)),
+            Some(_) => Err(NotMac),
+        }
     }
 }
 
@@ -322,6 +349,23 @@ mod tests {
 
     fn ip(text: &str) -> IpAddr {
         text.parse().unwrap()
+    }
+
+    #[test]
+    fn an_ethernet_address_is_read_as_it_is_written() {
+        let mac = Mac([2, 0, 0x5e, 0, 1, 0x0a]);
+        assert_eq!("02:00:5E:00:01:0a".parse(), Ok(mac));
+        assert_eq!(mac.to_string().parse(), Ok(mac));
+        for wrong in [
+            "",
+            "02:00:5e:00:01",
+            "02:00:5e:00:01:0a:00",
+            "02:00:5e:00:01:+a",
+            "02-00-5e-00-01-0a",
+            "2:0:5e:0:1:a",
+        ] {
+            assert_eq!(wrong.parse::<Mac>(), Err(NotMac), "{wrong}");
+        }
     }
 
     #[test]

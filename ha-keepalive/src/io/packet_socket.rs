@@ -35,9 +35,25 @@ impl PacketSocket {
         let socket = Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(0)))?;
         socket.set_nonblocking(true)?;
         if ethertype == ETHERTYPE_IPV6 {
-            hear_neighbour_discovery_only(&socket)?;
+            hear_neighbour_discovery_only(&socket, Destination::Any)?;
         }
         socket.bind(&address(index, ethertype)?)?;
+        Ok(Self { socket, index, mac })
+    }
+
+    /// Hears the neighbour discovery that is addressed to the link alone, also when a traffic
+    /// classifier takes it away from the kernel. While the link is down it hears nothing.
+    ///
+    /// # Errors
+    /// As [`PacketSocket::open`].
+    pub fn open_before_classifiers(link: &str) -> io::Result<Self> {
+        let index = link_index(link)?;
+        let mac = link_mac(link)?;
+        let socket = Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(0)))?;
+        socket.set_nonblocking(true)?;
+        hear_neighbour_discovery_only(&socket, Destination::Us)?;
+        // Sockets for one protocol come after the classifiers.
+        socket.bind(&address(index, libc::ETH_P_ALL as u16)?)?;
         Ok(Self { socket, index, mac })
     }
 
@@ -117,19 +133,41 @@ impl From<PacketSocket> for OwnedFd {
     }
 }
 
-/// Neighbour solicitations and advertisements (RFC 4861 §4.3 and §4.4) without extension headers:
-/// the rest of the link's IPv6 traffic must not wake the control plane. One instruction a row:
-/// code, jump if true, jump if false, operand; offsets count from the Ethernet header.
-fn hear_neighbour_discovery_only(socket: &Socket) -> io::Result<()> {
-    const LOAD_BYTE: u32 = libc::BPF_LD | libc::BPF_B | libc::BPF_ABS;
-    const JUMP_IF_EQUAL: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
-    const RETURN: u32 = libc::BPF_RET | libc::BPF_K;
+/// Whose frames are of interest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Destination {
+    Any,
+    /// Addressed to the link alone: no broadcasts, and nothing that we send.
+    Us,
+}
+
+/// What the kernel says of a frame beside its bytes (`linux/filter.h`).
+const PACKET_TYPE: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_PKTTYPE) as u32;
+const LOAD_BYTE: u32 = libc::BPF_LD | libc::BPF_B | libc::BPF_ABS;
+const LOAD_TWO: u32 = libc::BPF_LD | libc::BPF_H | libc::BPF_ABS;
+const JUMP_IF_EQUAL: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
+const RETURN: u32 = libc::BPF_RET | libc::BPF_K;
+
+/// One instruction a row: code, jump if true, jump if false, operand; offsets count from the
+/// Ethernet header.
+fn instruction(code: u32, jump_true: u8, jump_false: u8, operand: u32) -> SockFilter {
     // Every code fits into the 16 bits of an instruction.
-    let instruction = |code: u32, jt, jf, k| SockFilter::new(code as u16, jt, jf, k);
+    SockFilter::new(code as u16, jump_true, jump_false, operand)
+}
+
+/// Neighbour solicitations and advertisements (RFC 4861 §4.3 and §4.4) without extension headers:
+/// the rest of the link's IPv6 traffic must not wake the control plane.
+fn hear_neighbour_discovery_only(socket: &Socket, whose: Destination) -> io::Result<()> {
+    // A jump by 0 goes on with the next row either way.
+    let other = if whose == Destination::Us { 8 } else { 0 };
     socket.attach_filter(&[
-        instruction(LOAD_BYTE, 0, 0, 14 + 6),  // next header
-        instruction(JUMP_IF_EQUAL, 0, 4, 58),  // ICMPv6
-        instruction(LOAD_BYTE, 0, 0, 14 + 40), // type
+        instruction(LOAD_BYTE, 0, 0, PACKET_TYPE),
+        instruction(JUMP_IF_EQUAL, 0, other, u32::from(libc::PACKET_HOST)),
+        instruction(LOAD_TWO, 0, 0, 12),
+        instruction(JUMP_IF_EQUAL, 0, 6, u32::from(ETHERTYPE_IPV6)),
+        instruction(LOAD_BYTE, 0, 0, 14 + 6),
+        instruction(JUMP_IF_EQUAL, 0, 4, 58), // ICMPv6
+        instruction(LOAD_BYTE, 0, 0, 14 + 40),
         instruction(JUMP_IF_EQUAL, 1, 0, 135), // solicitation
         instruction(JUMP_IF_EQUAL, 0, 1, 136), // advertisement
         instruction(RETURN, 0, 0, u32::MAX),   // the whole frame

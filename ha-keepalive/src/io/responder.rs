@@ -44,21 +44,46 @@ pub struct Conflict {
     pub mac: Mac,
 }
 
+/// An Ethernet address that moves with the virtual addresses, and the device that receives
+/// frames for it while it is here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VirtualMac<'a> {
+    /// The address.
+    pub mac: Mac,
+    /// A device on the same link with that address.
+    pub device: &'a str,
+}
+
 /// Answers on one link for one family of addresses.
 #[derive(Debug)]
 pub struct Responder {
     socket: PacketSocket,
+    /// What is said to have the addresses.
+    mac: Mac,
+    /// It hears the whole link; otherwise only who asks the virtual MAC.
+    on_link: bool,
     addresses: Vec<IpAddr>,
     gate: Arc<SendGate>,
     counters: ResponderCounters,
 }
 
 impl Responder {
-    /// Opens the sockets for a link: one for each family that occurs in `addresses`.
+    /// Opens the sockets for a link: one for each family that occurs in `addresses`. What is
+    /// said with a virtual MAC leaves only under the lease, so that no switch sends here what
+    /// belongs to the partner.
+    ///
+    /// Hosts that know the answer ask the virtual MAC again (RFC 4861 §7.3.3; for ARP, Linux does
+    /// the same). ARP is heard on the link all the same; IPv6 is not, if it is classified on the
+    /// way, and needs one more socket on the device of the virtual MAC.
     ///
     /// # Errors
     /// As [`PacketSocket::open`].
-    pub fn open(link: &str, addresses: &[IpAddr], gate: &Arc<SendGate>) -> io::Result<Vec<Self>> {
+    pub fn open(
+        link: &str,
+        virtual_mac: Option<VirtualMac<'_>>,
+        addresses: &[IpAddr],
+        gate: &Arc<SendGate>,
+    ) -> io::Result<Vec<Self>> {
         let mut responders = Vec::new();
         for ethertype in [ETHERTYPE_ARP, ETHERTYPE_IPV6] {
             let of_family = |address: &&IpAddr| address.is_ipv4() == (ethertype == ETHERTYPE_ARP);
@@ -72,12 +97,23 @@ impl Responder {
                     socket.join_solicited_node(*address)?;
                 }
             }
-            responders.push(Self {
+            let responder = |socket: PacketSocket, mac, on_link| Self {
                 socket,
-                addresses,
+                mac,
+                on_link,
+                addresses: addresses.clone(),
                 gate: Arc::clone(gate),
                 counters: ResponderCounters::default(),
-            });
+            };
+            let own = socket.mac();
+            let mac = virtual_mac.map_or(own, |moves| moves.mac);
+            responders.push(responder(socket, mac, true));
+            if let Some(VirtualMac { mac, device }) = virtual_mac
+                && ethertype == ETHERTYPE_IPV6
+            {
+                let socket = PacketSocket::open_before_classifiers(device)?;
+                responders.push(responder(socket, mac, false));
+            }
         }
         Ok(responders)
     }
@@ -86,6 +122,19 @@ impl Responder {
     #[must_use]
     pub const fn socket(&self) -> &PacketSocket {
         &self.socket
+    }
+
+    /// It hears everybody on the link, and announces and probes there. The others answer what
+    /// is asked of the virtual MAC alone.
+    #[must_use]
+    pub const fn is_on_link(&self) -> bool {
+        self.on_link
+    }
+
+    /// The MAC that it says has the addresses: the virtual one, or the link's own.
+    #[must_use]
+    pub const fn mac(&self) -> Mac {
+        self.mac
     }
 
     /// The addresses it answers for.
@@ -147,7 +196,7 @@ impl Responder {
             self.counters.gate_closed += 1;
             return;
         }
-        let Some(frame) = arp::answer(self.socket.mac(), target, asker, asker_mac) else {
+        let Some(frame) = arp::answer(self.mac, target, asker, asker_mac) else {
             return;
         };
         match self.socket.send(&frame) {
@@ -156,14 +205,14 @@ impl Responder {
         }
     }
 
-    /// Says to everybody that the addresses are here, if the lease holds.
+    /// Says to everybody on the link that the addresses are here, if the lease holds.
     pub fn announce(&mut self, now: Duration) {
         if !self.gate.is_open(now) {
             self.counters.gate_closed += 1;
             return;
         }
         for address in &self.addresses {
-            for frame in arp::announcement(self.socket.mac(), *address) {
+            for frame in arp::announcement(self.mac, *address) {
                 if self.socket.send(&frame).is_err() {
                     self.counters.send_failed += 1;
                 }
@@ -171,7 +220,8 @@ impl Responder {
         }
     }
 
-    /// Sends one probe for an address: allowed without a lease, since it claims nothing.
+    /// Sends one probe for an address, from the link's own MAC: allowed without a lease, since
+    /// it claims nothing.
     ///
     /// # Errors
     /// The link is down.

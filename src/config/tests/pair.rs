@@ -120,7 +120,14 @@ fn everything_that_can_be_said() {
         "preempt = \"1m\"\npath_check = [\"198.51.100.7\"]\npriority = 1\nadvert_interval = \"10ms\"\nmember",
         1,
     );
+    let text = text.replacen(
+        "side = \"wan\"",
+        "side = \"wan\"\nvirtual_mac = \"00:00:5E:00:01:0a\"",
+        1,
+    );
     let pair = pair(&text);
+    let mac = pair.addresses[0].virtual_mac.unwrap();
+    assert_eq!(mac.to_string(), "00:00:5e:00:01:0a");
     assert_eq!(pair.preempt, Some(Duration::from_mins(1)));
     assert_eq!((pair.priority.get(), pair.path_check.len()), (1, 1));
     let health = pair.health.unwrap();

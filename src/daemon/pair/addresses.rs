@@ -5,7 +5,7 @@
 //! addresses and the routes that have them as source. The real links answer for them through
 //! [`super::link`], never by the kernel's own ARP.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -14,6 +14,7 @@ use tokio::sync::Mutex;
 use tracing::{error, info, warn};
 use vti::{LinkSettings, NetError, Netlink, Tun, TunConfig, TunError, TunQueue, ViaRoute};
 
+use super::virtual_mac::VirtualMacs;
 use crate::config::VirtualAddress;
 use crate::daemon::tunnels::Ways;
 
@@ -55,7 +56,8 @@ struct Inner {
     /// Keeps the device alive.
     _queues: Vec<TunQueue>,
     specs: Vec<VirtualAddress>,
-    links: HashMap<String, u32>,
+    links: BTreeMap<String, u32>,
+    macs: VirtualMacs,
     /// One change at a time.
     turn: Mutex<()>,
     /// The routes to the partner.
@@ -71,7 +73,7 @@ impl Addresses {
         net: Arc<Netlink>,
         specs: Vec<VirtualAddress>,
     ) -> Result<Self, AddressError> {
-        let mut links = HashMap::new();
+        let mut links = BTreeMap::new();
         for spec in &specs {
             let link = net
                 .link(&spec.link)
@@ -97,12 +99,14 @@ impl Addresses {
             },
         )
         .await?;
+        let macs = VirtualMacs::open(&net, &specs, &links).await?;
         Ok(Self(Arc::new(Inner {
             net,
             device,
             _queues: tun.into_queues(),
             specs,
             links,
+            macs,
             turn: Mutex::new(()),
             forwarded: Mutex::new(Vec::new()),
         })))
@@ -112,13 +116,18 @@ impl Addresses {
         &self.0.specs
     }
 
-    /// Addresses, their routes, and the ways into the VTIs. What is there already is fine.
+    pub(super) fn macs(&self) -> &VirtualMacs {
+        &self.0.macs
+    }
+
+    /// Addresses, their routes, the ways into the VTIs, and at last the virtual MACs: whoever
+    /// sends there finds everything. What is there already is fine.
     pub(super) async fn take(&self, ways: Ways) -> Result<(), String> {
         let inner = &self.0;
         let _turn = inner.turn.lock().await;
         for spec in &inner.specs {
             let host = host(spec.address.addr());
-            let added = inner.net.add_address(inner.device, host).await;
+            let added = inner.net.add_address(inner.carrier(spec), host).await;
             added.map_err(|error| error.to_string())?;
         }
         for spec in &inner.specs {
@@ -134,7 +143,17 @@ impl Addresses {
                 "not every tunnel has its routes; remove what stands against them"
             );
         }
-        Ok(())
+        let raised = inner.macs.raise(&inner.net).await;
+        raised.map_err(|error| error.to_string())
+    }
+
+    /// The partner has announced the virtual MAC on a link: the switch sends nothing for it here
+    /// any more.
+    pub(super) async fn leave_mac(&self, link: &str) -> Result<(), String> {
+        let inner = &self.0;
+        let _turn = inner.turn.lock().await;
+        let lowered = inner.macs.lower_link(&inner.net, link).await;
+        lowered.map_err(|error| error.to_string())
     }
 
     /// Only the ways into the VTIs, for a standby that has accepted the role and holds packets
@@ -182,11 +201,14 @@ impl Addresses {
         outcome(&failed)
     }
 
-    /// The virtual addresses go, with their routes.
+    /// The virtual addresses go, with their MACs and routes.
     pub(super) async fn leave(&self) -> Result<(), String> {
         let inner = &self.0;
         let _turn = inner.turn.lock().await;
         let mut failed = Vec::new();
+        if let Err(error) = inner.macs.lower(&inner.net).await {
+            failed.push(error.to_string());
+        }
         for spec in &inner.specs {
             for route in inner.routes_of(spec) {
                 if let Err(error) = inner.net.remove_via(&route).await {
@@ -194,7 +216,7 @@ impl Addresses {
                 }
             }
             let host = host(spec.address.addr());
-            if let Err(error) = inner.net.take_address(inner.device, host).await {
+            if let Err(error) = inner.net.take_address(inner.carrier(spec), host).await {
                 failed.push(error.to_string());
             }
         }
@@ -240,6 +262,11 @@ impl Addresses {
 }
 
 impl Inner {
+    /// The device for an address: that of its link's virtual MAC, or the one for all others.
+    fn carrier(&self, spec: &VirtualAddress) -> u32 {
+        self.macs.carrier(&spec.link).unwrap_or(self.device)
+    }
+
     /// The routes that exist while the address does.
     fn routes_of(&self, spec: &VirtualAddress) -> Vec<ViaRoute> {
         let Some(gateway) = spec.gateway else {

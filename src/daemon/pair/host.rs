@@ -375,6 +375,17 @@ impl State {
         }
     }
 
+    /// What a takeover of this node's own does afterwards comes after this.
+    pub(super) fn leave_mac(&self, link: String) {
+        let addresses = self.addresses.clone();
+        tokio::task::spawn_local(async move {
+            match addresses.leave_mac(&link).await {
+                Ok(()) => debug!(link, "the partner has the virtual MAC"),
+                Err(error) => warn!(link, error, "a virtual MAC is left behind the closed gate"),
+            }
+        });
+    }
+
     /// The grace has run out by itself: the address goes, and everything it was kept for. A node
     /// that has a claim again keeps it.
     pub(super) fn grace_over(&mut self, state: election::State, gateway: &mut Gateway) {

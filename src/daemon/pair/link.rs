@@ -21,6 +21,7 @@ use tokio::time::{Duration, Instant, sleep_until};
 use tracing::warn;
 
 use super::News;
+use super::virtual_mac::VirtualMacs;
 use crate::config::VirtualAddress;
 
 /// How often the address is announced again while this node is active: for a switch that has
@@ -54,6 +55,7 @@ impl Links {
     /// No such link, or no permission.
     pub(super) fn open(
         specs: &[VirtualAddress],
+        macs: &VirtualMacs,
         gate: &Arc<SendGate>,
         news: &mpsc::UnboundedSender<News>,
     ) -> Result<Self, (String, io::Error)> {
@@ -65,7 +67,8 @@ impl Links {
         let (mut tasks, mut counted) = (Vec::new(), Vec::new());
         for (link, addresses) in by_link {
             let named = |error| (link.to_owned(), error);
-            let responders = Responder::open(link, &addresses, gate).map_err(named)?;
+            let responders =
+                Responder::open(link, macs.of_link(link), &addresses, gate).map_err(named)?;
             let watched = responders
                 .into_iter()
                 .map(|responder| {
@@ -219,13 +222,21 @@ impl LinkTask {
         Instant::now() + next.saturating_sub(now).min(LONGEST_WAIT)
     }
 
+    /// Those that hear the whole link.
+    fn on_link(&self) -> impl Iterator<Item = &Responder> {
+        let all = self.watched.iter().map(|(responder, _)| responder);
+        all.filter(|responder| responder.is_on_link())
+    }
+
     fn obey(&mut self, order: Order) {
         let now = boot_time();
         match order {
             Order::Announce => self.announcer.begin(now),
             Order::Rest => self.announcer.stop(),
             Order::Probe(answer) => {
-                let checks = self.watched.iter().flat_map(|(responder, _)| {
+                let checks = self.on_link().flat_map(|responder| {
+                    // A partner that still says it has them counts, also with the same virtual
+                    // MAC: the probe comes from the link's own.
                     let mac = responder.socket().mac();
                     let addresses = responder.addresses().iter();
                     addresses.map(move |address| DuplicateCheck::new(*address, mac, now))
@@ -264,6 +275,12 @@ impl LinkTask {
         let Heard::Claim { address, mac } = heard else {
             return;
         };
+        let ours = self.on_link().any(|responder| responder.mac() == mac);
+        if ours && !self.gate.is_open(now) {
+            // Only the partner has the same virtual MAC, and the lease keeps us silent.
+            let _ = self.news.send(News::MacMoved(self.link.clone()));
+            return;
+        }
         let recent = self
             .named_at
             .is_some_and(|at| now.saturating_sub(at) < CONFLICT_PAUSE);
@@ -284,7 +301,8 @@ impl LinkTask {
     fn handle_timeout(&mut self) {
         let now = boot_time();
         if self.announcer.handle_timeout(now) {
-            for (responder, _) in &mut self.watched {
+            let responders = self.watched.iter_mut().map(|(responder, _)| responder);
+            for responder in responders.filter(|responder| responder.is_on_link()) {
                 responder.announce(now);
             }
         }
@@ -292,18 +310,18 @@ impl LinkTask {
             return;
         };
         let mut all_free = true;
-        let addresses: Vec<(IpAddr, Check)> = self
-            .watched
-            .iter()
-            .flat_map(|(responder, _)| responder.addresses())
+        let on_link = self.watched.iter().map(|(responder, _)| responder);
+        let addresses: Vec<(IpAddr, Check)> = on_link
+            .filter(|responder| responder.is_on_link())
+            .flat_map(Responder::addresses)
             .copied()
             .zip(checks.iter_mut().map(|check| check.handle_timeout(now)))
             .collect();
         for (address, check) in addresses {
             all_free &= check == Check::Free;
             if check == Check::Probe {
-                let responder = self.watched.iter().map(|(responder, _)| responder);
-                let asked = responder
+                let asked = self
+                    .on_link()
                     .filter(|responder| responder.addresses().contains(&address))
                     .map(|responder| responder.probe(address));
                 // A link that is down has no third machine on it either.

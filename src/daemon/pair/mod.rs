@@ -9,6 +9,7 @@
 //!   takeover.rs  records become SAs and a negotiator again
 //!   link.rs      ARP and neighbour discovery under the lease, one task a link
 //!   addresses.rs the virtual addresses, and the routes that come and go with them
+//!   virtual_mac.rs an Ethernet address that moves with them
 //!   watch.rs     links, health script, path check: is this node fit to be active?
 //! ```
 //! Nothing here decides who is active, and nothing here speaks to a peer.
@@ -24,6 +25,7 @@ mod report;
 mod shared;
 mod stop;
 mod takeover;
+mod virtual_mac;
 mod watch;
 
 use std::cell::Cell;
@@ -108,6 +110,8 @@ pub(super) enum News {
     Conflict,
     /// The partner's connections run and could not be written to disk.
     NotStored,
+    /// The partner announces the virtual MAC on a link while this node is silent.
+    MacMoved(String),
     /// The grace after a planned switchover is over.
     GraceOver,
 }
@@ -253,7 +257,7 @@ impl Pair {
         let (sender, news) = mpsc::unbounded_channel();
         let addresses = Addresses::open(tunnels.net(), config.addresses.clone()).await?;
         watch::quiet_kernel(&config.addresses);
-        let links = Links::open(&config.addresses, gate, &sender)
+        let links = Links::open(&config.addresses, addresses.macs(), gate, &sender)
             .map_err(|(link, source)| PairError::Link { link, source })?;
         let mut rng = entropy();
         let now = boot_time();
@@ -384,6 +388,12 @@ impl Pair {
             PairInput::News(News::GraceOver) => {
                 let state = self.driver.node().election().state();
                 self.state.grace_over(state, gateway);
+            }
+            // Old news on a node that has taken over since.
+            PairInput::News(News::MacMoved(link)) => {
+                if self.not_active().is_some() {
+                    self.state.leave_mac(link);
+                }
             }
             PairInput::Look => {
                 self.state.look(now, self.driver.node_mut(), gateway);

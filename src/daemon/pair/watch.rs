@@ -238,13 +238,13 @@ pub(super) fn open_vti(device: &str) {
     }
 }
 
-fn read_sysctl(path: &Path) -> Option<String> {
+pub(super) fn read_sysctl(path: &Path) -> Option<String> {
     let text = std::fs::read_to_string(path).ok()?;
     Some(text.trim().to_owned())
 }
 
 /// `key` below `net.ipv4`, with slashes.
-fn set_sysctl(key: &str, value: &str) {
+pub(super) fn set_sysctl(key: &str, value: &str) {
     let path = format!("/proc/sys/net/ipv4/{key}");
     let before = read_sysctl(Path::new(&path));
     if before.as_deref() == Some(value) {

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use toml::Spanned;
 
 use super::{
-    Draft, Fault, Field, Findings, RawPair, Section, missing, one_of, unusable_as_endpoint,
+    Draft, Fault, Field, Findings, RawPair, Section, macs, missing, one_of, unusable_as_endpoint,
 };
 use crate::config::document::Tables;
 use crate::config::explain::Origin;
@@ -196,6 +196,9 @@ fn virtual_address(raw: &RawAddress, draft: &mut Draft<'_>) -> Option<Spanned<Vi
         .gateway
         .understand(findings, |text| self::address("gateway", text));
     let gateway = gateway.some();
+    let virtual_mac = raw
+        .virtual_mac
+        .understand(findings, |text| macs::judge(text));
     if let (Some(address), Field::Given(gateway)) = (address.given(), &gateway)
         && let Some(hop) = *gateway.get_ref()
     {
@@ -217,6 +220,11 @@ fn virtual_address(raw: &RawAddress, draft: &mut Draft<'_>) -> Option<Spanned<Vi
             Field::Missing => None,
             Field::Invalid => return None,
             Field::Given(gateway) => gateway.into_inner(),
+        },
+        virtual_mac: match virtual_mac {
+            Field::Missing => None,
+            Field::Invalid => return None,
+            Field::Given(mac) => Some(mac.into_inner()),
         },
     };
     let line = draft.source.position(raw.span().start).line;

@@ -1,6 +1,7 @@
 //! `[pair]`: this node's part in the pair.
 
 mod links;
+mod macs;
 mod programs;
 
 use std::net::IpAddr;
@@ -70,6 +71,7 @@ fn resolve_parts(
     let paths = links::paths(raw, draft);
     let addresses = links::addresses(raw, draft);
     links::cross_check(&paths.right, &addresses.right, draft.findings);
+    macs::cross_check(&addresses.right, draft.findings);
     outline.wan = links::wan(&addresses);
     let health = programs::health(raw, draft);
     let mover = programs::mover(raw, draft);
