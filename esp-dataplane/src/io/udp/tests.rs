@@ -102,3 +102,23 @@ fn a_train_the_kernel_does_not_cut_is_sent_packet_by_packet() {
     let sent = sender.send(&mut TxScratch::default(), &arena, &trains);
     assert_eq!((sent.packets, sent.too_big), (10, 1));
 }
+
+/// More packets than the kernel cuts at once (128 since Linux 6.9, 64 before): they go one by
+/// one, and what follows them waits.
+#[test]
+fn a_refused_train_is_not_overtaken() {
+    let (mut sender, mut receiver, remote) = pair(OffloadPolicy::default());
+    let arena: Vec<u8> = (0..131_u8).flat_map(|number| [number; 100]).collect();
+    let train = |start, len| Train {
+        start,
+        len,
+        stride: 100,
+        remote,
+        traffic_class: 0,
+    };
+    let trains = [train(0, 13_000), train(13_000, 100)];
+    let sent = sender.send(&mut TxScratch::default(), &arena, &trains);
+    assert_eq!((sent.packets, sent.uncut), (131, 1));
+    let (packets, _) = receive_all(&mut receiver, 131);
+    assert!(packets.iter().flatten().eq(&arena), "in order");
+}
