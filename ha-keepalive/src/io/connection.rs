@@ -73,6 +73,10 @@ impl Connection {
         self.channel.is_open()
     }
 
+    pub(super) const fn began(&self) -> Duration {
+        self.began
+    }
+
     pub(super) fn gives_up_at(&self) -> Duration {
         self.began + HANDSHAKE_LIMIT
     }

@@ -430,10 +430,13 @@ impl PairDriver {
         }
         if closed.is_open() {
             self.node.handle_sync_down(now);
-            self.call_again = now;
-        } else {
-            self.call_again = now + REDIAL;
         }
+        // At once, but for a partner that hangs up on every call: another version, perhaps.
+        let lasted = now.saturating_sub(closed.began());
+        self.call_again = match closed.is_open() && lasted > REDIAL {
+            true => now,
+            false => now + REDIAL,
+        };
     }
 
     fn drop_slow_candidates(&mut self, now: Duration) {

@@ -17,6 +17,7 @@ const INTERVAL: Duration = Duration::from_millis(100);
 struct Duo {
     nodes: [Option<PairNode>; 2],
     gates: [Arc<SendGate>; 2],
+    interval: Duration,
     now: Duration,
     cut: bool,
     stopped: [bool; 2],
@@ -25,6 +26,7 @@ struct Duo {
     steps: Vec<(usize, Change, Step)>,
     committed: Vec<Commit>,
     refused: Vec<Blocker>,
+    redials: Vec<(usize, Redial)>,
     /// Who heard that its successor serves, and after how many steps of both.
     succeeded: Vec<(usize, usize)>,
     recordings: Vec<(usize, PathId, Vec<u8>)>,
@@ -39,10 +41,15 @@ fn supported(_: Kind) -> u16 {
 
 impl Duo {
     fn new() -> Self {
+        Self::paced(INTERVAL)
+    }
+
+    fn paced(interval: Duration) -> Self {
         let gate = || Arc::new(SendGate::closed());
         let mut duo = Self {
             nodes: [None, None],
             gates: [gate(), gate()],
+            interval,
             now: Duration::from_secs(100),
             cut: false,
             stopped: [false; 2],
@@ -51,6 +58,7 @@ impl Duo {
             steps: Vec::new(),
             committed: Vec::new(),
             refused: Vec::new(),
+            redials: Vec::new(),
             succeeded: Vec::new(),
             recordings: Vec::new(),
             slow: None,
@@ -63,10 +71,14 @@ impl Duo {
 
     /// A pair in sync, with the first node active.
     fn in_sync() -> Self {
-        let mut duo = Self::new();
-        duo.run(INTERVAL * 6);
+        Self::in_sync_paced(INTERVAL)
+    }
+
+    fn in_sync_paced(interval: Duration) -> Self {
+        let mut duo = Self::paced(interval);
+        duo.run(interval * 6);
         duo.connect();
-        duo.run(INTERVAL * 3);
+        duo.run(interval * 3);
         assert!(duo.gates[0].is_open(duo.now) && duo.is_hot(1));
         duo.moves.clear();
         duo.steps.clear();
@@ -75,7 +87,7 @@ impl Duo {
 
     fn start(&mut self, index: usize, seed: u64) {
         let member = if index == 0 { Member::A } else { Member::B };
-        let interval = AdvertInterval::new(INTERVAL).unwrap();
+        let interval = AdvertInterval::new(self.interval).unwrap();
         let mut config = Config::new(member, interval);
         config.priority = Priority::new(if index == 0 { 200 } else { 100 }).unwrap();
         config.paths = Paths::One;
@@ -178,6 +190,7 @@ impl Duo {
                 }
                 Order::Moved(moved) => self.moves.push((index, moved.reason, moved.to)),
                 Order::Committed { commit, .. } => self.committed.push(commit),
+                Order::Redial(why) => self.redials.push((index, why)),
                 Order::PartnerServes => self.succeeded.push((index, self.steps.len())),
                 Order::SwitchoverRefused(blockers) => self.refused.extend(blockers),
                 _ => {}
@@ -252,6 +265,38 @@ fn a_silent_host_is_given_its_missed_adverts() {
         duo.steps
             .contains(&(1, Change::Claim { hot: true }, Step::ActivateSas))
     );
+}
+
+/// The budget of the election's documentation: from the last advert to the open gate.
+#[test]
+fn a_silent_host_is_replaced_within_the_budget() {
+    for (interval, budget) in [(50 * MS, 200 * MS), (10 * MS, 60 * MS)] {
+        let mut duo = Duo::in_sync_paced(interval);
+        let heard = duo.node(1).election().peer().unwrap().heard_at;
+        duo.cut = true;
+        while !duo.gates[1].is_open(duo.now) {
+            duo.run(MS);
+        }
+        let gap = duo.now - heard;
+        assert!(gap < budget, "{gap:?} at {interval:?}");
+        let adverts = AdvertInterval::new(interval).unwrap();
+        let lease = crate::advert::lease_length(adverts);
+        assert!(gap > lease + interval / 2, "I6: {gap:?} at {interval:?}");
+    }
+}
+
+#[test]
+fn a_dead_process_is_replaced_within_the_budget_whatever_the_interval() {
+    for interval in [10 * MS, 50 * MS, 1000 * MS, 10_000 * MS] {
+        let mut duo = Duo::in_sync_paced(interval);
+        let killed = duo.now;
+        duo.kill(0);
+        while !duo.gates[1].is_open(duo.now) {
+            duo.run(MS);
+        }
+        let gap = duo.now - killed;
+        assert!(gap < 30 * MS, "{gap:?} at {interval:?}");
+    }
 }
 
 #[test]
@@ -650,6 +695,57 @@ fn a_standby_whose_link_is_down_does_not_take_over() {
     duo.node(1).handle_condition(now, Condition::LanLink, true);
     duo.run(Duration::from_secs(5));
     assert_eq!(duo.states()[1], Some(State::Active));
+}
+
+#[test]
+fn a_connection_that_stalls_in_the_middle_of_a_snapshot_harms_nobody() {
+    let mut duo = Duo::in_sync();
+    duo.kill(1);
+    duo.start(1, 9);
+    duo.run(INTERVAL * 2);
+    duo.moves.clear();
+    for index in 0..200 {
+        let now = duo.now;
+        duo.node(0)
+            .put(now, record(&format!("sa {index}")))
+            .unwrap();
+    }
+    // Up, and then nothing goes through any more.
+    for index in 0..2 {
+        let now = duo.now;
+        duo.node(index).handle_sync_up(now);
+    }
+    let now = duo.now;
+    let hello = duo.node(1).poll_message(now).unwrap();
+    duo.node(0).handle_message(now, hello);
+    for _ in 0..50 {
+        let now = duo.now;
+        let _ = duo.node(0).poll_message(now);
+    }
+    // A commit point does not wait for it, and the role does not move.
+    let now = duo.now;
+    let position = duo.node(0).put(now, record("new")).unwrap();
+    duo.node(0).commit(now, position).unwrap();
+    duo.run(MS);
+    assert_eq!(duo.committed, [Commit::OutOfSync]);
+    duo.run(Duration::from_secs(4));
+    assert_eq!(duo.moves, []);
+    assert!(duo.gates[0].is_open(duo.now) && !duo.is_hot(1));
+    assert_eq!(duo.redials, []);
+    duo.run(Duration::from_secs(2));
+    assert_eq!(duo.redials.first(), Some(&(0, Redial::Stalled)));
+    // Dialled again, everything arrives.
+    duo.disconnect();
+    duo.connect();
+    duo.run(INTERVAL);
+    assert!(duo.is_hot(1));
+    assert_eq!(
+        {
+            let now = duo.now;
+            duo.node(1).values(now).len()
+        },
+        201
+    );
 }
 
 #[test]

@@ -40,6 +40,8 @@ pub(crate) struct Gateway {
     pub(crate) negotiate: bool,
     pub(crate) hot_claims: u64,
     pub(crate) next_report: Duration,
+    /// What its clock is ahead of the world's: two machines' clocks have nothing in common.
+    clock: Duration,
 }
 
 /// What the world must do for a gateway.
@@ -67,7 +69,13 @@ fn number(name: &[u8]) -> u64 {
 const LAST: u64 = u32::MAX as u64;
 
 impl Gateway {
-    pub(crate) fn new(config: Config, incarnation: u64, dice: &mut Dice, now: Duration) -> Self {
+    pub(crate) fn new(
+        config: Config,
+        incarnation: u64,
+        clock: Duration,
+        dice: &mut Dice,
+        now: Duration,
+    ) -> Self {
         let secret = PairSecret::new(SecretBytes::new(vec![7; 32])).unwrap();
         let gate = Arc::new(SendGate::closed());
         let node = PairNode::new(
@@ -75,7 +83,7 @@ impl Gateway {
             &secret,
             Arc::clone(&gate),
             &mut dice.0,
-            now,
+            now + clock,
         );
         Self {
             edges: Vec::new(),
@@ -89,7 +97,24 @@ impl Gateway {
             negotiate: false,
             hot_claims: 0,
             next_report: now,
+            clock,
         }
+    }
+
+    /// The world's time on the clock of this machine.
+    pub(crate) fn local(&self, now: Duration) -> Duration {
+        now + self.clock
+    }
+
+    /// When the node wants to be woken, on the world's clock.
+    pub(crate) fn deadline(&self) -> Option<Duration> {
+        let (at, _) = self.node.poll_timeout()?;
+        Some(at.saturating_sub(self.clock))
+    }
+
+    /// True when this gateway may speak for the virtual address right now.
+    pub(crate) fn may_send(&self, now: Duration) -> bool {
+        self.gate.is_open(self.local(now))
     }
 
     pub(crate) fn state(&self) -> State {
@@ -98,7 +123,7 @@ impl Gateway {
 
     /// True when this gateway answers for the virtual address right now.
     pub(crate) fn answers(&self, now: Duration) -> bool {
-        self.addresses && self.gate.is_open(now)
+        self.addresses && self.may_send(now)
     }
 
     pub(crate) fn obey(&mut self, now: Duration, order: Order, dice: &mut Dice) -> Option<Effect> {
@@ -107,7 +132,7 @@ impl Gateway {
                 let effect = self.perform(now, step, change);
                 if let Some(activated) = effect {
                     // Steps that change SAs are synchronous in the daemon too.
-                    self.node.step_done(now, id, Ok(()));
+                    self.node.step_done(self.local(now), id, Ok(()));
                     return Some(activated);
                 }
                 return Some(Effect::StepDone(id, dice.micros(50, 2500)));
@@ -179,7 +204,7 @@ impl Gateway {
             Step::NegotiateAll => self.negotiate = true,
             Step::StopSealing => self.sealing = false,
             Step::StartSealing => self.sealing = true,
-            Step::WriteLastRecords => self.write_last(now),
+            Step::WriteLastRecords => self.write_last(self.local(now)),
             _ => {}
         }
         None
@@ -226,6 +251,7 @@ impl Gateway {
 
     /// A phase 2 is complete: a new SA, made before the oldest is broken.
     pub(crate) fn new_sa(&mut self, now: Duration, sa: u64, keep: usize) {
+        let now = self.local(now);
         let birth = self.node.epoch();
         let body = SecretBytes::new(birth.0.to_be_bytes().to_vec());
         let key = Key::new(Kind::EspSa, name(sa)).unwrap();
@@ -261,6 +287,7 @@ impl Gateway {
             return;
         }
         self.next_report = now + Duration::from_millis(5);
+        let now = self.local(now);
         let standing: Vec<(u64, u64, u64)> = self
             .sas
             .iter()

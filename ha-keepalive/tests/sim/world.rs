@@ -88,6 +88,8 @@ impl Ord for Scheduled {
 struct Host {
     gateway: Option<Box<Gateway>>,
     incarnation: u64,
+    /// How often it was powered on: each time its clock starts anew.
+    boots: u64,
     /// The machine itself runs: its kernel answers for a dead process.
     powered: bool,
     paused: bool,
@@ -111,6 +113,7 @@ impl Host {
         Self {
             gateway: None,
             incarnation: 0,
+            boots: 1,
             powered: true,
             paused: false,
             pending: VecDeque::new(),
@@ -334,16 +337,25 @@ impl World {
             self.close_connection();
         }
         self.hosts[host].incarnation += 1;
+        self.hosts[host].boots += u64::from(!self.hosts[host].powered);
         self.hosts[host].powered = true;
         self.hosts[host].sync = None;
         self.hosts[host].edges.clear();
         let incarnation = self.hosts[host].incarnation;
-        let gateway = Gateway::new(config, incarnation, &mut self.dice, self.now);
+        let clock = self.clock(host);
+        let gateway = Gateway::new(config, incarnation, clock, &mut self.dice, self.now);
         self.hosts[host].gateway = Some(Box::new(gateway));
         if !self.hosts[host].fit {
             self.hosts[host].fit = true;
         }
         self.drive(host);
+    }
+
+    /// What the clock of a machine is ahead of the world's: up to a year, and different on each.
+    fn clock(&self, host: usize) -> Duration {
+        let boot = self.hosts[host].boots * 2 + host as u64;
+        let mut dice = Dice::new(self.seed ^ (boot << 40));
+        dice.time(Duration::ZERO, Duration::from_hours(366 * 24))
     }
 
     fn crash(&mut self, host: usize, power: bool) {
@@ -405,7 +417,7 @@ impl World {
         self.hosts[host].timer = None;
         let now = self.now;
         if let Some(gateway) = &mut self.hosts[host].gateway {
-            gateway.node.handle_timeout(now);
+            gateway.node.handle_timeout(gateway.local(now));
         }
         self.drive(host);
     }
@@ -437,6 +449,7 @@ impl World {
         let Some(gateway) = gateway else {
             return;
         };
+        let now = gateway.local(now);
         let current = self.connection.as_ref().map(|connection| connection.id);
         match input {
             Input::Datagram(path, bytes) => {
@@ -520,7 +533,7 @@ impl World {
         let Some(gateway) = &self.hosts[host].gateway else {
             return;
         };
-        let Some((at, _)) = gateway.node.poll_timeout() else {
+        let Some(at) = gateway.deadline() else {
             return;
         };
         let at = at.max(now);
@@ -617,7 +630,7 @@ impl World {
         };
         let mut sent = 0;
         while connection.queue[to].len() < 64 {
-            let Some(message) = gateway.node.poll_message(now) else {
+            let Some(message) = gateway.node.poll_message(gateway.local(now)) else {
                 break;
             };
             connection.queue[to].push_back(message.encode());
@@ -720,7 +733,7 @@ impl World {
             return;
         };
         let state = gateway.state();
-        if !gateway.gate.is_open(now) || !gateway.sealing {
+        if !gateway.may_send(now) || !gateway.sealing {
             return;
         }
         let speaks = state.may_speak();
@@ -1042,7 +1055,7 @@ impl World {
         let mut open = Vec::new();
         for host in 0..2 {
             if let Some(gateway) = &self.hosts[host].gateway
-                && gateway.gate.is_open(now)
+                && gateway.may_send(now)
                 && !gateway.state().may_speak()
             {
                 open.push((host, gateway.state()));
@@ -1074,7 +1087,7 @@ impl World {
                 (
                     gateway.state(),
                     gateway.answers(now),
-                    gateway.node.is_hot(now),
+                    gateway.node.is_hot(gateway.local(now)),
                 )
             })
             .collect()
