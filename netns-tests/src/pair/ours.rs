@@ -34,8 +34,12 @@ pub struct Settings {
     pub advert: Duration,
     /// The secret of each node.
     pub secrets: [String; 2],
+    /// The connections stand in a file that the pair keeps the same.
+    pub shared: bool,
     /// Further lines of `[pair]`, verbatim.
     pub extra: String,
+    /// Further tables, verbatim.
+    pub extra_tables: String,
     /// The connection, the same on both nodes.
     pub connection: vipsec::Connection,
     /// The peer's side.
@@ -51,7 +55,9 @@ impl Default for Settings {
         Self {
             advert: Duration::from_millis(50),
             secrets: [secret.to_owned(), secret.to_owned()],
+            shared: false,
             extra: String::new(),
+            extra_tables: String::new(),
             connection: vipsec::Connection::policy_based(&wan, &peer, A_NET, B_NET)
                 .start("on-start"),
             peer: swan::Connection::new(&peer, &wan, B_NET, A_NET),
@@ -109,8 +115,9 @@ impl Settings {
                     "lan".to_owned(),
                 ),
             ],
+            shared: self.shared,
             extra: self.extra.clone(),
-            extra_tables: String::new(),
+            extra_tables: self.extra_tables.clone(),
         }
     }
 }

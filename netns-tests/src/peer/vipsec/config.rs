@@ -182,6 +182,12 @@ pub(super) fn render(
     line(&mut text, "workers = 1");
     line(&mut text, "log = \"info,ikev1=debug\"");
     text.push_str(pair);
+    text + &render_connections(keys, connections)
+}
+
+/// The connections alone, as a pair shares them; the keys are named relative to `keys`.
+pub(super) fn render_connections(keys: &Path, connections: &[Connection]) -> String {
+    let mut text = String::new();
     for (number, connection) in connections.iter().enumerate() {
         let psk = keys.join(format!("{number}.psk"));
         connection_table(&mut text, connection, &psk);

@@ -61,6 +61,9 @@ pub struct Files {
     pub keylog: PathBuf,
 }
 
+/// The file that a pair keeps the same, in a node's folder.
+pub(super) const SHARED_CONNECTIONS: &str = "connections.toml";
+
 impl Vipsec {
     /// Writes the configuration and starts the daemon; returns when it answers.
     ///
@@ -133,7 +136,13 @@ impl Vipsec {
             let secret = write_secret(host, "pair.secret", &member.secret)?;
             pair = member.render(&secret);
         }
-        let text = config::render(host.name(), &files.socket, &pair, directory, connections);
+        let mut inline = connections;
+        if options.pair.as_ref().is_some_and(|member| member.shared) {
+            let shared = config::render_connections(Path::new(""), connections);
+            host.write(SHARED_CONNECTIONS, &shared)?;
+            inline = &[];
+        }
+        let text = config::render(host.name(), &files.socket, &pair, directory, inline);
         host.write("vipsec.toml", &text)?;
         Ok(files)
     }

@@ -5,6 +5,8 @@ use std::path::Path;
 
 use serde::Deserialize;
 
+use super::daemon::SHARED_CONNECTIONS;
+
 /// `[pair]` with its paths and addresses. Times are words such as `50ms`.
 #[derive(Debug, Clone)]
 pub struct Member {
@@ -28,6 +30,8 @@ pub struct Member {
     pub paths: Vec<(String, String)>,
     /// `ADDRESS/LENGTH`, device, and `wan` or `lan`.
     pub addresses: Vec<(String, String, String)>,
+    /// The connections stand in a file that the pair keeps the same.
+    pub shared: bool,
     /// Further lines of the `[pair]` table, verbatim.
     pub extra: String,
     /// Further tables, verbatim.
@@ -50,6 +54,9 @@ impl Member {
             if !value.is_empty() {
                 add(&mut text, &format!("{key} = {value:?}"));
             }
+        }
+        if self.shared {
+            add(&mut text, &format!("connections = {SHARED_CONNECTIONS:?}"));
         }
         add(&mut text, &self.extra);
         for (local, peer) in &self.paths {
