@@ -10,4 +10,5 @@ mod connection;
 pub mod driver;
 pub mod mover;
 pub mod packet_socket;
+mod path;
 pub mod responder;
