@@ -5,7 +5,7 @@
 //! forged by whoever shares a link, so neither moves the election (invariant I5): they only
 //! start a question. The proof is complete when
 //!
-//! 1. the sync connection has closed (or none was ever open in this run),
+//! 1. the sync connection of this run has closed a moment ago,
 //! 2. a probe on **every** configured path came back as port unreachable since, and
 //! 3. for a short grace after the last of these, no authentic advert answered any probe.
 //!
@@ -28,6 +28,9 @@ const PROBES: [Duration; 7] = [
     Duration::from_millis(60),
     Duration::from_millis(1100),
 ];
+
+/// How long a closed connection counts as news: until the last probe has been answered.
+const NEWS_LAST: Duration = Duration::from_millis(1500);
 
 /// Collects the news about one partner.
 #[derive(Debug)]
@@ -64,14 +67,13 @@ impl Evidence {
         self.ask_again(now);
     }
 
-    /// A datagram came back as port unreachable. Without a sync connection this is news in
-    /// itself; with one it is noise.
+    /// A datagram came back as port unreachable. Without a sync connection that has just closed
+    /// this is noise: whoever shares a link can make it at any time, and a partner that happens
+    /// to be stopped cannot contradict.
     pub(super) fn refused(&mut self, now: Duration, path: PathId) {
-        if self.connected {
+        let lately = |news: Duration| now.saturating_sub(news) <= NEWS_LAST;
+        if self.connected || !self.news_at.is_some_and(lately) {
             return;
-        }
-        if self.news_at.is_none() {
-            self.ask_again(now);
         }
         if let Some(refused) = self.refused.get_mut(path.index()) {
             // The first counts: later probes must not put the proof off.
@@ -176,10 +178,14 @@ mod tests {
     }
 
     #[test]
-    fn without_any_connection_refusals_on_every_path_are_enough() {
+    fn i5_without_a_connection_that_has_just_closed_refusals_are_noise() {
         let mut evidence = Evidence::new(Paths::One, 5 * MS);
         evidence.refused(MS, PathId::First);
-        assert_eq!(evidence.proof_at(), Some(6 * MS));
+        assert_eq!(evidence.proof_at(), None, "none was ever open");
+        evidence.connected();
+        evidence.closed(10 * MS);
+        evidence.refused(10 * MS + NEWS_LAST + MS, PathId::First);
+        assert_eq!(evidence.proof_at(), None, "that was long ago");
     }
 
     #[test]

@@ -65,6 +65,9 @@ impl Election {
         }
         if leads {
             self.active_heard = Some(now);
+            if advert.role == Role::Active {
+                self.serving_heard = Some(now);
+            }
             if !self.state.holds_claim() {
                 self.claim = self.claim.max(advert.epoch);
             }

@@ -268,6 +268,8 @@ pub struct Election {
     silence: Option<Duration>,
     deferred: bool,
     active_heard: Option<Duration>,
+    /// When the partner was last heard as active, and not only asking.
+    serving_heard: Option<Duration>,
     ask: Option<Duration>,
     ask_after: u64,
     handover: Option<Duration>,
@@ -304,6 +306,7 @@ impl Election {
             silence: None,
             deferred: false,
             active_heard: None,
+            serving_heard: None,
             ask: None,
             ask_after: 0,
             handover: None,
@@ -539,6 +542,12 @@ impl Election {
     #[must_use]
     pub const fn lapsed_at(&self) -> Option<Duration> {
         self.lapsed_at
+    }
+
+    /// When the partner was last heard as active: it has not left or lost the role before.
+    #[must_use]
+    pub const fn partner_served_at(&self) -> Option<Duration> {
+        self.serving_heard
     }
 
     /// True when the last claim was made because nothing was heard of the partner: it may be

@@ -107,7 +107,8 @@ impl PairNode {
             });
         }
         self.new_journal(now, values);
-        self.rival_left_behind(now);
+        let served = self.election.partner_served_at().unwrap_or(now);
+        self.rival_left_behind(now, served);
         if handed {
             // The partner may still take the role back, above the ceilings it knows: they are
             // kept until it has heard that they do not count any more.
@@ -116,7 +117,7 @@ impl PairNode {
                 since: now,
                 told: None,
             };
-            self.rival = Rival::Follower { from: now };
+            self.rival = Rival::Follower { from: served };
         } else {
             self.break_promise();
         }
@@ -142,7 +143,7 @@ impl PairNode {
     fn reclaim(&mut self, now: Duration) {
         // Nobody else can have served before our lease was over.
         let since = self.election.lapsed_at().unwrap_or(now);
-        let absence = now.saturating_sub(since) + self.election.patience();
+        let absence = now.saturating_sub(since) + self.unheard_of();
         self.starts = self
             .ledger
             .far_above(absence)
@@ -156,7 +157,7 @@ impl PairNode {
             self.ledger.jump(&start.sa, start.first.saturating_sub(1));
         }
         self.break_promise();
-        self.rival_left_behind(now);
+        self.rival_left_behind(now, since);
         let values = match self.journal.take() {
             Some(mut journal) => {
                 // A claim that is taken again while serving: nobody will acknowledge these.
@@ -170,6 +171,18 @@ impl PairNode {
             None => Vec::new(),
         };
         self.new_journal(now, values);
+    }
+
+    /// What a jump must make good for besides the time that has passed: numbers that the data
+    /// plane had not reported yet; and where the other one is known to be mute, so that this
+    /// jump is the last, as much for each of its own jumps, and the network's delay.
+    fn unheard_of(&self) -> Duration {
+        const UNREPORTED: Duration = Duration::from_millis(20);
+        const JUMPS: u32 = Epoch::GRANT as u32;
+        match self.election.is_rivalled() {
+            true => UNREPORTED,
+            false => UNREPORTED * JUMPS + self.slower_interval() * 4,
+        }
     }
 
     /// What was written here is the partner's business now.

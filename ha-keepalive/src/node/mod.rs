@@ -193,6 +193,8 @@ pub struct PairNode {
     rival: Rival,
     /// Since when this node serves with SAs that the partner has, or had.
     continued: Option<Duration>,
+    /// When the last claim was made.
+    claimed_at: Duration,
     hot_until: Option<Duration>,
     starts: Vec<Start>,
     sync_up: bool,
@@ -246,6 +248,7 @@ impl PairNode {
             promise: Promise::Free,
             rival: Rival::Impossible,
             continued: None,
+            claimed_at: now,
             hot_until: None,
             starts: Vec::new(),
             sync_up: false,

@@ -85,7 +85,9 @@ impl PairNode {
             return;
         };
         let advert = &accepted.advert;
-        if advert.role == Role::Active || advert.epoch > self.epoch() {
+        // Who has released the role to us and has not heard us serve is patient in another way.
+        let knows_us = sent_at >= self.claimed_at;
+        if advert.role == Role::Active || advert.epoch > self.epoch() || !knows_us {
             return;
         }
         self.rival = match self.promise {
@@ -105,11 +107,14 @@ impl PairNode {
         }
     }
 
-    /// This node has just taken the role, continuing SAs.
-    pub(super) fn rival_left_behind(&mut self, now: Duration) {
-        self.continued = Some(now);
+    /// This node has just taken the role, continuing SAs. Whatever the partner has sent since
+    /// is counted from `since`, when it still held the role or we did: if it takes the role
+    /// back, it jumps for all the time that it had not.
+    pub(super) const fn rival_left_behind(&mut self, now: Duration, since: Duration) {
+        self.claimed_at = now;
+        self.continued = Some(since);
         self.rival = match self.election.is_rivalled() {
-            true => Rival::Predecessor { from: now },
+            true => Rival::Predecessor { from: since },
             false => Rival::Impossible,
         };
     }

@@ -20,6 +20,8 @@ struct Duo {
     interval: Duration,
     now: Duration,
     cut: bool,
+    /// Adverts reach the other one only.
+    deaf: Option<usize>,
     stopped: [bool; 2],
     sync: bool,
     moves: Vec<(usize, Event, State)>,
@@ -52,6 +54,7 @@ impl Duo {
             interval,
             now: Duration::from_secs(100),
             cut: false,
+            deaf: None,
             stopped: [false; 2],
             sync: false,
             moves: Vec::new(),
@@ -198,7 +201,8 @@ impl Duo {
         }
         while let Some((path, bytes)) = node.poll_datagram() {
             self.recordings.push((1 - index, path, bytes.clone()));
-            if !self.cut && !self.stopped[1 - index] {
+            let deaf = self.deaf == Some(1 - index);
+            if !self.cut && !deaf && !self.stopped[1 - index] {
                 queue.push_back((1 - index, Carried::Datagram(path, bytes)));
             }
         }
@@ -404,7 +408,7 @@ fn i5_a_restarted_standby_believes_no_recording_of_its_dead_partner() {
     duo.kill(0);
     duo.nodes[1] = None;
     duo.start(1, 77);
-    for (to, path, bytes) in recordings.iter().rev().take(200) {
+    for (to, path, bytes) in recordings.iter().rev().cycle().take(500) {
         let now = duo.now;
         if *to == 1 {
             let _ = duo.node(1).handle_datagram(now, *path, bytes);
@@ -591,6 +595,36 @@ fn i2_a_standby_that_served_and_was_stopped_is_left_far_behind() {
     assert_eq!(duo.states(), [Some(State::Active), Some(State::Standby)]);
     assert!(duo.moves.contains(&(0, Event::PeerServed, State::Active)));
     assert!(duo.node(0).starts()[0].first > theirs + 1_000_000);
+}
+
+#[test]
+fn i2_who_takes_a_role_over_goes_on_above_one_that_took_it_back() {
+    let mut duo = with_an_sa();
+    let now = duo.now;
+    duo.node(0).switchover(now);
+    duo.run(INTERVAL * 3);
+    assert_eq!(duo.states(), [Some(State::Standby), Some(State::Active)]);
+    assert!(duo.is_hot(0));
+    // The old active node never hears that the new one is there.
+    duo.deaf = Some(1);
+    let now = duo.now;
+    duo.node(1).switchover(now);
+    duo.settle();
+    duo.run(INTERVAL);
+    duo.disconnect();
+    duo.run(INTERVAL * 10);
+    assert_eq!(duo.states(), [Some(State::Active); 2]);
+    let theirs = duo.node(1).starts()[0].first;
+    let back = duo.node(1).election().history().last().unwrap().clone();
+    assert_eq!(back.reason, Event::AskUnanswered);
+    duo.deaf = None;
+    duo.run(INTERVAL);
+    assert_eq!(duo.states(), [Some(State::Active), Some(State::Standby)]);
+    assert!(duo.moves.contains(&(0, Event::PeerServed, State::Active)));
+    // Both jumped for the same absence; the other one may have sent since, four million a second.
+    let mine = duo.node(0).election().history().last().unwrap().clone();
+    let served = (mine.at - back.at).as_micros() as u64 * 4;
+    assert!(duo.node(0).starts()[0].first > theirs + served);
 }
 
 #[test]
