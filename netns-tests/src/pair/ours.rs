@@ -32,6 +32,8 @@ const ROLES: Duration = Duration::from_secs(20);
 pub struct Settings {
     /// Advert interval.
     pub advert: Duration,
+    /// Virtual MACs on the WAN and on the LAN; empty ones are left out.
+    pub virtual_macs: [String; 2],
     /// The secret of each node.
     pub secrets: [String; 2],
     /// Further lines of `[pair]`, verbatim.
@@ -50,6 +52,7 @@ impl Default for Settings {
         let (wan, peer) = (ADDRESS_WAN.to_string(), PEER_WAN.to_string());
         Self {
             advert: Duration::from_millis(50),
+            virtual_macs: Default::default(),
             secrets: [secret.to_owned(), secret.to_owned()],
             extra: String::new(),
             connection: vipsec::Connection::policy_based(&wan, &peer, A_NET, B_NET)
@@ -109,6 +112,7 @@ impl Settings {
                     "lan".to_owned(),
                 ),
             ],
+            virtual_macs: self.virtual_macs.to_vec(),
             extra: self.extra.clone(),
             extra_tables: String::new(),
         }

@@ -206,15 +206,20 @@ pub(super) fn read_sysctl(path: &Path) -> Option<String> {
 }
 
 pub(super) fn set_sysctl(link: &str, key: &str, value: &str) {
-    let path = format!("/proc/sys/net/ipv4/conf/{link}/{key}");
+    set_sysctl_of("ipv4", link, key, value);
+}
+
+/// For `"ipv4"` or `"ipv6"`.
+pub(super) fn set_sysctl_of(family: &str, link: &str, key: &str, value: &str) {
+    let path = format!("/proc/sys/net/{family}/conf/{link}/{key}");
     let before = read_sysctl(Path::new(&path));
     if before.as_deref() == Some(value) {
         return;
     }
     match std::fs::write(&path, value) {
-        Ok(()) => info!(link, key, value, before, "kernel setting"),
+        Ok(()) => info!(family, link, key, value, before, "kernel setting"),
         Err(error) => {
-            warn!(link, key, value, %error, "kernel setting cannot be made; set it yourself");
+            warn!(family, link, key, value, %error, "kernel setting cannot be made; set it yourself");
         }
     }
 }

@@ -28,6 +28,8 @@ pub struct Member {
     pub paths: Vec<(String, String)>,
     /// `ADDRESS/LENGTH`, device, and `wan` or `lan`.
     pub addresses: Vec<(String, String, String)>,
+    /// Their virtual MACs, in the same order; an empty one, or none, is left out.
+    pub virtual_macs: Vec<String>,
     /// Further lines of the `[pair]` table, verbatim.
     pub extra: String,
     /// Further tables, verbatim.
@@ -58,13 +60,16 @@ impl Member {
                 &format!("[[pair.path]]\nlocal = {local:?}\npeer = {peer:?}"),
             );
         }
-        for (address, link, side) in &self.addresses {
+        for (index, (address, link, side)) in self.addresses.iter().enumerate() {
             add(
                 &mut text,
                 &format!(
                     "[[pair.address]]\naddress = {address:?}\nlink = {link:?}\nside = {side:?}"
                 ),
             );
+            if let Some(mac) = self.virtual_macs.get(index).filter(|mac| !mac.is_empty()) {
+                add(&mut text, &format!("virtual_mac = {mac:?}"));
+            }
         }
         add(&mut text, &self.extra_tables);
         text
