@@ -32,6 +32,8 @@ const ROLES: Duration = Duration::from_secs(20);
 pub struct Settings {
     /// Advert interval.
     pub advert: Duration,
+    /// Virtual MACs on the WAN and on the LAN; empty ones are left out.
+    pub virtual_macs: [String; 2],
     /// The secret of each node.
     pub secrets: [String; 2],
     /// The connections stand in a file that the pair keeps the same.
@@ -54,6 +56,7 @@ impl Default for Settings {
         let (wan, peer) = (ADDRESS_WAN.to_string(), PEER_WAN.to_string());
         Self {
             advert: Duration::from_millis(50),
+            virtual_macs: Default::default(),
             secrets: [secret.to_owned(), secret.to_owned()],
             shared: false,
             extra: String::new(),
@@ -116,6 +119,7 @@ impl Settings {
                 ),
             ],
             shared: self.shared,
+            virtual_macs: self.virtual_macs.to_vec(),
             extra: self.extra.clone(),
             extra_tables: self.extra_tables.clone(),
         }

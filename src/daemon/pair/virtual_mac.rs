@@ -11,8 +11,9 @@
 //!   planned switchover it stays up until the partner's announcement is heard on the link: the
 //!   switch has sent nothing for the MAC here since then, and everything before it has arrived.
 //!   So nothing is lost between the two, and nothing is taken twice.
-//! - Frames that we send from the MAC are announcements and answers, under the lease: a switch
-//!   never learns it from a node that has not got it. All else leaves with the link's own MAC.
+//! - Frames that we send from the MAC are announcements and answers, under the lease, and the
+//!   kernel sends none: a switch never learns the MAC from a node that has not got it. All else
+//!   leaves with the link's own.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -174,10 +175,15 @@ fn prepare_kernel(link: &str, macvlan: &str, tun: &str) {
         ("rp_filter", "0"),
         ("send_redirects", "0"),
     ] {
-        set_sysctl(&format!("conf/{macvlan}/{key}"), value);
+        set_sysctl(&format!("ipv4/conf/{macvlan}/{key}"), value);
+    }
+    // Its multicast reports, sent up to a second later, would tell the switch that the MAC is
+    // here when it is at the partner's already. What comes for us is IPv6 on the TUN.
+    if Path::new("/proc/sys/net/ipv6").exists() {
+        set_sysctl(&format!("ipv6/conf/{macvlan}/disable_ipv6"), "1");
     }
     for (key, value) in [("rp_filter", "0"), ("send_redirects", "0")] {
-        set_sysctl(&format!("conf/{tun}/{key}"), value);
+        set_sysctl(&format!("ipv4/conf/{tun}/{key}"), value);
     }
     for family in ["ipv4", "ipv6"] {
         let path = |device: &str| format!("/proc/sys/net/{family}/conf/{device}/forwarding");

@@ -214,12 +214,12 @@ pub(super) fn quiet_kernel(addresses: &[VirtualAddress]) {
             ("arp_announce", "2"),
             ("send_redirects", "0"),
         ] {
-            set_sysctl(&format!("conf/{link}/{key}"), value);
+            set_sysctl(&format!("ipv4/conf/{link}/{key}"), value);
         }
-        set_sysctl(&format!("neigh/{link}/retrans_time_ms"), "200");
+        set_sysctl(&format!("ipv4/neigh/{link}/retrans_time_ms"), "200");
     }
     // The kernel takes the larger of the two.
-    set_sysctl("conf/all/send_redirects", "0");
+    set_sysctl("ipv4/conf/all/send_redirects", "0");
     if read_sysctl(Path::new("/proc/sys/net/ipv4/ip_forward")).as_deref() == Some("0") {
         warn!(
             "net.ipv4.ip_forward is 0: this node does not route between LAN and tunnels (sysctl -w net.ipv4.ip_forward=1)"
@@ -229,7 +229,7 @@ pub(super) fn quiet_kernel(addresses: &[VirtualAddress]) {
 
 /// What the VTIs need so that packets can be given back to the kernel.
 pub(super) fn open_vti(device: &str) {
-    set_sysctl(&format!("conf/{device}/rp_filter"), "0");
+    set_sysctl(&format!("ipv4/conf/{device}/rp_filter"), "0");
     let all = PathBuf::from("/proc/sys/net/ipv4/conf/all/rp_filter");
     if read_sysctl(&all).as_deref() == Some("1") {
         warn!(
@@ -243,9 +243,9 @@ pub(super) fn read_sysctl(path: &Path) -> Option<String> {
     Some(text.trim().to_owned())
 }
 
-/// `key` below `net.ipv4`, with slashes.
+/// `key` below `net`, with slashes.
 pub(super) fn set_sysctl(key: &str, value: &str) {
-    let path = format!("/proc/sys/net/ipv4/{key}");
+    let path = format!("/proc/sys/net/{key}");
     let before = read_sysctl(Path::new(&path));
     if before.as_deref() == Some(value) {
         return;

@@ -32,6 +32,8 @@ pub struct Member {
     pub addresses: Vec<(String, String, String)>,
     /// The connections stand in a file that the pair keeps the same.
     pub shared: bool,
+    /// Their virtual MACs, in the same order; an empty one, or none, is left out.
+    pub virtual_macs: Vec<String>,
     /// Further lines of the `[pair]` table, verbatim.
     pub extra: String,
     /// Further tables, verbatim.
@@ -65,13 +67,16 @@ impl Member {
                 &format!("[[pair.path]]\nlocal = {local:?}\npeer = {peer:?}"),
             );
         }
-        for (address, link, side) in &self.addresses {
+        for (index, (address, link, side)) in self.addresses.iter().enumerate() {
             add(
                 &mut text,
                 &format!(
                     "[[pair.address]]\naddress = {address:?}\nlink = {link:?}\nside = {side:?}"
                 ),
             );
+            if let Some(mac) = self.virtual_macs.get(index).filter(|mac| !mac.is_empty()) {
+                add(&mut text, &format!("virtual_mac = {mac:?}"));
+            }
         }
         add(&mut text, &self.extra_tables);
         text
