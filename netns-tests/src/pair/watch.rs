@@ -121,7 +121,9 @@ impl Watch {
         what: &str,
         act: impl FnOnce() -> Result<(), LabError>,
     ) -> Result<Event, LabError> {
-        self.wait_steady(now().saturating_sub(STEADY))?;
+        // A packet that is on its way now must not become a victim of the event: whoever asks
+        // what the time until now has cost, asks for what happened before it.
+        self.wait_steady(now())?;
         let at = now();
         act()?;
         let acted = now();
