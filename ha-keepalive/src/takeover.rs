@@ -7,6 +7,7 @@
 //! ```text
 //!   hot       SAs above the ceilings | addresses | gate | announce | mover | timers
 //!   cold      forget SAs | probe for a third user | addresses | gate | announce | mover | negotiate
+//!   prepare   ways from inside, held | accept
 //!   hand over quiesce | drain | last records  -->  no addresses | release | forward
 //!   rejoin    mute | no addresses | (snapshot follows)
 //! ```
@@ -44,6 +45,11 @@ pub enum Step {
     ResumeTimers,
     /// Start every connection at once, main mode with INITIAL-CONTACT (RFC 2407 §4.6.3.3).
     NegotiateAll,
+    /// Open the ways from inside and hold what comes on them: the partner will send on what it
+    /// does not seal any more.
+    OpenWays,
+    /// Accept the partner's offer. The node does this itself.
+    Accept,
     /// Start no new negotiation and wait for the ones under way, bounded.
     Quiesce,
     /// Stop sealing: what arrives from inside waits.
@@ -77,6 +83,8 @@ impl Step {
             | Self::ProbeAddresses
             | Self::AddAddresses
             | Self::OpenGate
+            | Self::OpenWays
+            | Self::Accept
             | Self::StopSealing
             | Self::StartSealing
             | Self::WriteLastRecords
@@ -98,7 +106,10 @@ impl Step {
 
     /// Steps that the node performs itself.
     pub(crate) const fn is_internal(self) -> bool {
-        matches!(self, Self::OpenGate | Self::Drained | Self::Release)
+        matches!(
+            self,
+            Self::OpenGate | Self::Accept | Self::Drained | Self::Release
+        )
     }
 }
 
@@ -138,6 +149,7 @@ pub const fn steps(change: Change) -> &'static [Step] {
             Step::MoveAway,
             Step::ForwardToPartner,
         ],
+        Change::Prepare => &[Step::OpenWays, Step::Accept],
         Change::Drain => &[
             Step::Quiesce,
             Step::StopSealing,
@@ -260,7 +272,7 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
-    const CHANGES: [Change; 11] = [
+    const CHANGES: [Change; 12] = [
         Change::Claim { hot: true },
         Change::Claim { hot: false },
         Change::ClaimHanded,
@@ -268,6 +280,7 @@ mod tests {
         Change::Resume,
         Change::Mute,
         Change::Demote,
+        Change::Prepare,
         Change::Drain,
         Change::Release,
         Change::CallOff,

@@ -121,7 +121,7 @@ impl Election {
                 let token = self.token;
                 self.say(Word::Offer { token });
             }
-            Act::Accept => self.say(Word::Accept { token }),
+            Act::Prepare => self.begin(Change::Prepare),
             Act::Decline => self.say(Word::Decline { token }),
             Act::CallOff => {
                 self.say(Word::CallOff { token });
@@ -140,7 +140,7 @@ impl Election {
     /// Every change of role is told at once, not at the next interval.
     fn begin(&mut self, change: Change) {
         match change {
-            Change::Drain | Change::CallOff => {}
+            Change::Prepare | Change::Drain | Change::CallOff => {}
             Change::Claim { .. }
             | Change::ClaimHanded
             | Change::Reclaim

@@ -336,6 +336,15 @@ impl Election {
         can && !self.state.holds_claim()
     }
 
+    /// [`Change::Prepare`] is done: from here on the partner may send on what it does not seal.
+    pub fn handle_prepared(&mut self, now: Duration) {
+        self.enter(now);
+        if self.state == State::TakingOver {
+            let token = self.token;
+            self.outputs.push_back(Output::Say(Word::Accept { token }));
+        }
+    }
+
     /// [`Change::Drain`] is done: all records are written.
     pub fn handle_drained(&mut self, now: Duration, abilities: Abilities) {
         self.enter(now);
@@ -351,7 +360,7 @@ impl Election {
         }
     }
 
-    /// A vital step of becoming active failed: this node is not fit, and leaves if it can.
+    /// A vital step failed. Of becoming active: this node is not fit, and leaves if it can.
     pub fn handle_change_failed(&mut self, now: Duration, change: Change, abilities: Abilities) {
         match change {
             Change::Claim { .. } | Change::ClaimHanded | Change::Reclaim | Change::Resume => {
@@ -362,6 +371,12 @@ impl Election {
             Change::Drain | Change::Release => {
                 self.enter(now);
                 self.fire(now, Event::HandoverOff, abilities);
+            }
+            Change::Prepare => {
+                self.enter(now);
+                if self.state == State::TakingOver {
+                    self.fire(now, Event::OfferedUnready, abilities);
+                }
             }
             Change::Mute | Change::Demote | Change::CallOff | Change::Stop => self.enter(now),
         }

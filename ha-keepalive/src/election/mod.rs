@@ -209,6 +209,8 @@ pub enum Change {
     Mute,
     /// Standby.
     Demote,
+    /// Standby: make ready for the role, and speak [`Word::Accept`].
+    Prepare,
     /// Stop originating, write the last records.
     Drain,
     /// Leave the addresses, speak [`Word::Release`], forward what still comes.

@@ -15,7 +15,7 @@ pub enum State {
     Init,
     /// Mute; ready to take over.
     Standby,
-    /// Accepted a planned switchover; awaits the release.
+    /// Makes ready for a planned switchover, accepts it, and awaits the release.
     TakingOver,
     /// Holds the claim; speaks while the lease holds.
     Active,
@@ -108,8 +108,8 @@ pub enum Act {
     Refuse,
     /// Offer the role to the partner.
     Offer,
-    /// Accept the partner's offer.
-    Accept,
+    /// Make ready for the role, and accept the partner's offer once that is done.
+    Prepare,
     /// Decline the partner's offer or release.
     Decline,
     /// Tell the partner that nothing is on, and go on as before.
@@ -231,7 +231,7 @@ const fn standby(event: Event) -> Cell {
         Event::PeerAsks => to(State::Standby, Act::Answer),
         Event::PeerResigned | Event::PeerSilent | Event::PeerDead => to(State::Active, Act::Claim),
         Event::SwitchoverWanted => to(State::Standby, Act::Request),
-        Event::Offered => to(State::TakingOver, Act::Accept),
+        Event::Offered => to(State::TakingOver, Act::Prepare),
         Event::OfferedUnready | Event::ReleasedToUs => to(State::Standby, Act::Decline),
         Event::Accepted => to(State::Standby, Act::CallOff),
         Event::PeerLeads
@@ -255,7 +255,7 @@ const fn taking_over(event: Event) -> Cell {
         Event::PeerAsks => to(State::Standby, Act::Answer),
         Event::PeerResigned | Event::PeerSilent | Event::PeerDead => to(State::Active, Act::Claim),
         Event::Unfit | Event::OfferedUnready => to(State::Standby, Act::Decline),
-        Event::Offered => to(State::TakingOver, Act::Accept),
+        Event::Offered => to(State::TakingOver, Act::Prepare),
         Event::ReleasedToUs => to(State::Active, Act::ClaimHanded),
         Event::HandoverOff => to(State::Standby, Act::Follow),
         Event::PeerLeads

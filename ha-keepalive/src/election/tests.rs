@@ -40,7 +40,7 @@ Standby
     AskUnanswered -> Standby Stay
     Unfit -> Standby Stay
     SwitchoverWanted -> Standby Request
-    Offered -> TakingOver Accept
+    Offered -> TakingOver Prepare
     OfferedUnready -> Standby Decline
     Accepted -> Standby CallOff
     Drained -> Standby Stay
@@ -61,7 +61,7 @@ TakingOver
     AskUnanswered -> TakingOver Stay
     Unfit -> Standby Decline
     SwitchoverWanted -> TakingOver Stay
-    Offered -> TakingOver Accept
+    Offered -> TakingOver Prepare
     OfferedUnready -> Standby Decline
     Accepted -> TakingOver Stay
     Drained -> TakingOver Stay

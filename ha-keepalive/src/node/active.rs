@@ -45,7 +45,7 @@ impl PairNode {
             Change::Demote | Change::Stop => self.step_down(now),
             Change::Release => self.awaits_successor = true,
             Change::Resume => self.awaits_successor = false,
-            Change::Mute | Change::Drain | Change::CallOff => {}
+            Change::Mute | Change::Prepare | Change::Drain | Change::CallOff => {}
         }
         self.begin_run(now, change);
     }
@@ -62,7 +62,12 @@ impl PairNode {
                 self.unfinished = Some(resolved);
             }
             Change::Demote | Change::Stop => self.unfinished = None,
-            Change::Resume | Change::Mute | Change::Drain | Change::Release | Change::CallOff => {}
+            Change::Resume
+            | Change::Mute
+            | Change::Prepare
+            | Change::Drain
+            | Change::Release
+            | Change::CallOff => {}
         }
         resolved
     }

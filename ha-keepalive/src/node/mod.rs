@@ -811,6 +811,7 @@ impl PairNode {
                         .handle_change_failed(now, Change::Drain, abilities);
                 }
             }
+            Step::Accept => self.election.handle_prepared(now),
             Step::Release => self.election.handle_left(now),
             _ => {}
         }

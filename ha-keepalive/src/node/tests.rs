@@ -437,6 +437,7 @@ fn a_planned_switchover_goes_through_all_its_steps_in_order() {
     assert_eq!(duo.states(), [Some(State::Standby), Some(State::Active)]);
     let place = |wanted| duo.steps.iter().position(|step| *step == wanted).unwrap();
     let order = [
+        place((1, Change::Prepare, Step::OpenWays)),
         place((0, Change::Drain, Step::StopSealing)),
         place((0, Change::Drain, Step::WriteLastRecords)),
         place((0, Change::Release, Step::RemoveAddresses)),
@@ -445,6 +446,39 @@ fn a_planned_switchover_goes_through_all_its_steps_in_order() {
     ];
     assert!(order.is_sorted(), "{:?}", duo.steps);
     assert!(!duo.gates[0].is_open(duo.now) && duo.gates[1].is_open(duo.now));
+}
+
+#[test]
+fn an_offer_is_accepted_once_the_standby_is_ready_to_take_what_is_sent_on() {
+    let mut duo = Duo::in_sync();
+    duo.slow = Some(Step::OpenWays);
+    let now = duo.now;
+    duo.node(0).switchover(now);
+    duo.settle();
+    duo.run(INTERVAL * 3);
+    let states = [Some(State::HandingOver), Some(State::TakingOver)];
+    assert_eq!(duo.states(), states);
+    let drains = |(_, change, _): &(usize, Change, Step)| *change == Change::Drain;
+    assert!(!duo.steps.iter().any(drains), "it seals: {:?}", duo.steps);
+    duo.slow_steps_end();
+    assert_eq!(duo.states(), [Some(State::Standby), Some(State::Active)]);
+}
+
+#[test]
+fn a_standby_that_cannot_make_ready_declines() {
+    let mut duo = Duo::in_sync();
+    duo.slow = Some(Step::OpenWays);
+    let now = duo.now;
+    duo.node(0).switchover(now);
+    duo.settle();
+    let (standby, id) = duo.performing.remove(0);
+    let failed = Err("no such route".to_owned());
+    duo.node(standby).step_done(now, id, failed);
+    duo.settle();
+    assert_eq!(duo.states(), [Some(State::Active), Some(State::Standby)]);
+    assert!(duo.gates[0].is_open(duo.now));
+    let reasons: Vec<_> = duo.moves.iter().map(|(who, why, _)| (*who, *why)).collect();
+    assert!(reasons.contains(&(1, Event::OfferedUnready)), "{reasons:?}");
 }
 
 #[test]

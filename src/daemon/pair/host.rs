@@ -136,32 +136,25 @@ impl<'a> Host<'a> {
         }));
     }
 
-    /// A standby that has accepted the role opens its ways at once and holds what comes, so
-    /// that the old active node can send on what it does not seal any more.
-    fn prepare(&mut self, moved: &election::Transition) {
-        match (moved.from, moved.to) {
-            (_, election::State::TakingOver) => {
-                if let Err(error) = self.hold_tunnels() {
-                    warn!(error, "packets may be lost during the switchover");
-                }
-                let (addresses, ways) = (self.state.addresses.clone(), self.tunnels.ways());
-                tokio::task::spawn_local(async move {
-                    if let Err(error) = addresses.prepare(ways).await {
-                        warn!(error, "packets may be lost during the switchover");
-                    }
-                });
-            }
-            (election::State::TakingOver, election::State::Standby) => {
-                let (addresses, ways) = (self.state.addresses.clone(), self.tunnels.ways());
-                self.release_tunnels();
-                tokio::task::spawn_local(async move {
-                    if let Err(error) = addresses.close_ways(&ways).await {
-                        warn!(error, "routes of a switchover that was called off are left");
-                    }
-                });
-            }
-            _ => {}
+    /// The partner does not seal any more once its offer is accepted; what it sends on must
+    /// find its way here, and waits until this node may seal.
+    fn open_ways(&mut self, id: StepId) -> Performed {
+        if let Err(error) = self.hold_tunnels() {
+            return Performed::Done(Err(error));
         }
+        let (addresses, ways) = (self.state.addresses.clone(), self.tunnels.ways());
+        self.later(id, async move { addresses.prepare(ways).await })
+    }
+
+    /// A switchover that this node had made ready for does not come.
+    fn close_ways(&self) {
+        let (addresses, ways) = (self.state.addresses.clone(), self.tunnels.ways());
+        self.release_tunnels();
+        tokio::task::spawn_local(async move {
+            if let Err(error) = addresses.close_ways(&ways).await {
+                warn!(error, "routes of a switchover that was called off are left");
+            }
+        });
     }
 
     fn perform_step(
@@ -202,6 +195,7 @@ impl<'a> Host<'a> {
                 self.state.negotiate_all(self.gateway);
                 self.state.worked = true;
             }
+            Step::OpenWays => return self.open_ways(id),
             Step::Quiesce => {
                 self.state.quiescing = Some((id, now + QUIESCE_LIMIT));
                 self.gateway.ike.quiesce(true);
@@ -226,7 +220,7 @@ impl<'a> Host<'a> {
                 }
             }
             // The node does these itself.
-            Step::OpenGate | Step::Drained | Step::Release => {}
+            Step::OpenGate | Step::Accept | Step::Drained | Step::Release => {}
         }
         Performed::Done(Ok(()))
     }
@@ -294,7 +288,10 @@ impl PairHost for Host<'_> {
         match notice {
             Order::Moved(moved) => {
                 info!(from = ?moved.from, to = ?moved.to, epoch = moved.epoch.0, silence = ?moved.silence, condition = ?moved.condition, "{}", moved.reason);
-                self.prepare(&moved);
+                let ends = (election::State::TakingOver, election::State::Standby);
+                if (moved.from, moved.to) == ends {
+                    self.close_ways();
+                }
                 if moved.to == election::State::Active {
                     self.state.share_config(node, self.gateway);
                 }
