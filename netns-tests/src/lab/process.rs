@@ -57,6 +57,24 @@ impl Output {
     }
 }
 
+/// A stopped thread stands as soon as it leaves the kernel.
+const STOPS_WITHIN: Duration = Duration::from_secs(5);
+
+/// True when every thread of a process is stopped (proc_pid_stat(5): state `T`).
+fn all_stand(threads: &Path) -> io::Result<bool> {
+    for thread in std::fs::read_dir(threads)? {
+        let stat = std::fs::read_to_string(thread?.path().join("stat"))?;
+        // The name before the state is in parentheses and may contain some itself.
+        let state = stat
+            .rsplit_once(") ")
+            .and_then(|(_, rest)| rest.chars().next());
+        if state != Some('T') {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 /// A process in the background; killed when dropped, and by the kernel when the lab dies.
 #[derive(Debug)]
 pub struct Background {
@@ -158,6 +176,21 @@ impl Background {
             Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
             Err(errno) => Err(LabError::at(format!("signal {}", self.name))(errno)),
         }
+    }
+
+    /// Stops it (SIGSTOP), and returns once all its threads stand.
+    ///
+    /// # Errors
+    /// [`LabError::Timeout`] when one of them goes on, [`LabError::Io`] when it is dead.
+    pub fn suspend(&self) -> Result<(), LabError> {
+        self.signal(Signal::STOP)?;
+        let threads = format!("/proc/{}/task", self.child.id());
+        let what = format!("{} to stand", self.name);
+        wait_for(&what, STOPS_WITHIN, || {
+            Ok(all_stand(Path::new(&threads))
+                .map_err(LabError::at(format!("look at {threads}")))?
+                .then_some(()))
+        })
     }
 
     /// Asks it to end (SIGTERM) and waits until it has.

@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use super::topology::{
     ADDRESS_LAN, ADDRESS_WAN, HOST_PEER, NODE_LAN, NODE_SYNC, Node, PEER_WAN, Pair,
 };
-use crate::lab::{Lab, wait_for};
+use crate::lab::{Lab, now, wait_for};
 use crate::peer::vipsec::{self, Member, Options, PairStatus, Status};
 use crate::peer::{Charon, StrongSwan, Vipsec, swan};
 use crate::probe::Ping;
@@ -194,14 +194,17 @@ impl Ours {
         self.daemon_mut(index)?.process().signal(signal)
     }
 
-    /// Stops the daemon of a node for a while, as a machine that is suspended does.
+    /// Stops the daemon of a node for a while, as a machine that is suspended does. Says since
+    /// when it stood: what it sent before, it sent as the active node.
     ///
     /// # Errors
     /// When it is dead.
-    pub fn suspend(&mut self, index: usize, time: Duration) -> Result<(), LabError> {
-        self.signal(index, Signal::STOP)?;
+    pub fn suspend(&mut self, index: usize, time: Duration) -> Result<Duration, LabError> {
+        self.daemon_mut(index)?.process().suspend()?;
+        let since = now();
         thread::sleep(time); // the length of the suspension is the scenario
-        self.signal(index, Signal::CONT)
+        self.signal(index, Signal::CONT)?;
+        Ok(since)
     }
 
     /// A node of the network; 0 is gw-a.

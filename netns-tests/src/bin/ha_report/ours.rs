@@ -205,8 +205,7 @@ fn act(
         Action::WanDown => pair.node(active).wan.pull(),
         Action::LanDown => pair.node(active).lan.pull(),
         Action::Suspend => {
-            since = Some(now());
-            pair.suspend(active, SUSPENDED)?;
+            since = Some(pair.suspend(active, SUSPENDED)?);
             thread::sleep(WATCHED); // what it must not do takes no defined time
             Ok(())
         }
