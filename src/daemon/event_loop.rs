@@ -148,7 +148,7 @@ impl Daemon {
                     gateway.ike.handle_timeout(now);
                 }
             }
-            Wake::Life => self.look_after(now).await?,
+            Wake::Life => self.look_after(now)?,
             Wake::Reload => match self.reload(now).await {
                 Ok(summary) => info!("{summary}"),
                 Err(refusal) => warn!("{}", refusal.message),
@@ -207,7 +207,7 @@ impl Daemon {
     }
 
     /// What must be looked at now and then.
-    async fn look_after(&mut self, now: Instant) -> Result<(), DaemonError> {
+    fn look_after(&mut self, now: Instant) -> Result<(), DaemonError> {
         self.gateway.report_life(now);
         self.gateway.observe_states(now);
         if let Some(pair) = &mut self.pair {
@@ -216,7 +216,7 @@ impl Daemon {
         if let Some(worker) = self.gateway.data_plane.failed_worker() {
             return Err(DaemonError::WorkerEnded(worker));
         }
-        self.tunnels.repin_when_due(now).await;
+        self.tunnels.repin_when_due(now);
         Ok(())
     }
 

@@ -91,8 +91,7 @@ pub(super) async fn start(
 }
 
 fn empty_tunnels(workers: usize, paired: bool) -> Result<Tunnels, DaemonError> {
-    let (net, netlink) = vti::Netlink::connect().map_err(DaemonError::NetlinkSocket)?;
-    tokio::spawn(netlink);
+    let net = vti::Netlink::connect().map_err(DaemonError::NetlinkSocket)?;
     Ok(Tunnels::new(net, workers, paired))
 }
 

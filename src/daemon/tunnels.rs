@@ -10,6 +10,7 @@ use esp_dataplane::worker::{DataPlane, DataPlaneError, TunnelSpec};
 use ikev1::config::RemoteAddress;
 use ipnet::IpNet;
 use ipsec_types::ConnectionId;
+use tokio::task::JoinHandle;
 use tracing::{debug, info, warn};
 use vti::{LinkSettings, MssClamp, NetError, Netlink, Route, Tun, TunConfig, TunError};
 
@@ -65,6 +66,8 @@ pub(super) struct Tunnels {
     paired: bool,
     devices: BTreeMap<ConnectionId, Device>,
     repin_at: Option<Instant>,
+    /// The ways to the peers being looked after.
+    repin: Option<JoinHandle<()>>,
 }
 
 struct Device {
@@ -84,6 +87,11 @@ pub(super) struct Ways {
 }
 
 impl Device {
+    /// The peer, if one of `routes` would send our ESP to it back into the tunnel.
+    fn covered_peer(&self, routes: &[IpNet]) -> Option<IpAddr> {
+        self.peer.filter(|peer| vti::covers_peer(routes, *peer))
+    }
+
     fn wanted_routes(&self) -> Vec<Route> {
         let routes = self.settings.routes.iter();
         routes
@@ -106,6 +114,7 @@ impl Tunnels {
             paired,
             devices: BTreeMap::new(),
             repin_at: None,
+            repin: None,
         }
     }
 
@@ -137,17 +146,47 @@ impl Tunnels {
     }
 
     /// Makes the ways to the peers right again every few seconds: links flap, other programs
-    /// tidy up, and without its pin a tunnel would swallow its own ESP.
-    pub(super) async fn repin_when_due(&mut self, now: Instant) {
-        if self.repin_at.is_some_and(|at| now < at) {
+    /// tidy up, and without its pin a tunnel would swallow its own ESP. In a task of its own: a
+    /// dump of a large routing table takes time, and the caller keeps a lease alive.
+    pub(super) fn repin_when_due(&mut self, now: Instant) {
+        let busy = self.repin.as_ref().is_some_and(|task| !task.is_finished());
+        if busy || self.repin_at.is_some_and(|at| now < at) {
             return;
         }
         self.repin_at = Some(now + REPIN_INTERVAL);
-        for device in self.devices.values() {
-            if let Err(error) = self.pin_peer(device, &device.settings.routes).await {
-                warn!(device = %device.settings.device, %error, "the way to the peer cannot be kept");
-            }
+        let ours = self.indices();
+        let pins: Vec<_> = self
+            .devices
+            .values()
+            .filter_map(|device| {
+                let peer = device.covered_peer(&device.settings.routes)?;
+                Some((device.settings.device.clone(), peer))
+            })
+            .collect();
+        if pins.is_empty() {
+            return;
         }
+        let net = self.net();
+        self.repin = Some(tokio::task::spawn_local(async move {
+            for (device, peer) in pins {
+                if let Err(error) = pin_peer(&net, peer, &ours).await {
+                    warn!(device, %error, "the way to the peer cannot be kept");
+                }
+            }
+        }));
+    }
+
+    /// Nothing may be pinned by a list of devices that is about to change.
+    async fn end_repin(&mut self) {
+        if let Some(task) = self.repin.take()
+            && let Err(error) = task.await
+        {
+            warn!(%error, "the ways to the peers were not looked after");
+        }
+    }
+
+    fn indices(&self) -> Vec<u32> {
+        self.devices.values().map(|device| device.index).collect()
     }
 
     /// True when the connection has a VTI made from exactly these settings.
@@ -171,6 +210,7 @@ impl Tunnels {
         connection: &ResolvedConnection,
         data_plane: &DataPlane,
     ) -> Result<(), TunnelError> {
+        self.end_repin().await;
         let vti = &connection.vti;
         let device_error = |source| TunnelError::Device {
             connection: connection.name().to_owned(),
@@ -232,7 +272,11 @@ impl Tunnels {
                 },
             )
             .await?;
-        self.pin_peer(device, &settings.routes).await?;
+        if let Some(peer) = device.covered_peer(&settings.routes) {
+            let mut ours = self.indices();
+            ours.push(device.index);
+            pin_peer(&self.net, peer, &ours).await?;
+        }
         if self.paired {
             // What is opened here while the routes lead to the partner must get through.
             return self.net.add_placeholder_address(device.index).await;
@@ -247,26 +291,9 @@ impl Tunnels {
         Ok(())
     }
 
-    /// A route that covers the peer's own address would send our ESP back into the tunnel:
-    /// the way to the peer is nailed down before such a route appears.
-    async fn pin_peer(&self, device: &Device, routes: &[IpNet]) -> Result<(), NetError> {
-        let Some(peer) = device.peer.filter(|peer| vti::covers_peer(routes, *peer)) else {
-            return Ok(());
-        };
-        let ours: Vec<u32> = self
-            .devices
-            .values()
-            .map(|other| other.index)
-            .chain([device.index])
-            .collect();
-        if self.net.pin_peer(peer, &ours).await?.is_none() {
-            debug!(%peer, "no way to pin: unreachable, on this machine, or routed by its own host route");
-        }
-        Ok(())
-    }
-
     /// Removes the VTI of a connection, its routes first.
     pub(super) async fn remove(&mut self, connection: ConnectionId, data_plane: &DataPlane) {
+        self.end_repin().await;
         let Some(device) = self.devices.remove(&connection) else {
             return;
         };
@@ -307,6 +334,14 @@ impl Tunnels {
             warn!(%error, "not every route could be removed");
         }
     }
+}
+
+/// Nails the way to a peer down before a route into a tunnel swallows it. `ours` are the VTIs.
+async fn pin_peer(net: &Netlink, peer: IpAddr, ours: &[u32]) -> Result<(), NetError> {
+    if net.pin_peer(peer, ours).await?.is_none() {
+        debug!(%peer, "no way to pin: unreachable, on this machine, or routed by its own host route");
+    }
+    Ok(())
 }
 
 /// The peer's address, when it has a fixed one.

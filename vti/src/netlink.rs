@@ -19,6 +19,7 @@ mod via;
 use core::net::IpAddr;
 use std::io;
 use std::sync::{Mutex, PoisonError};
+use std::thread;
 
 use futures_util::TryStreamExt;
 use ipnet::IpNet;
@@ -27,6 +28,7 @@ use rtnetlink::packet_route::address::AddressScope;
 use rtnetlink::packet_route::link::{AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute};
 use rtnetlink::packet_route::route::{RouteMessage, RouteProtocol};
 use rtnetlink::{Handle, LinkUnspec};
+use tokio::runtime;
 
 pub use links::{Link, LinkEvent, LinkEvents, watch_links};
 pub use macvlan::Macvlan;
@@ -146,18 +148,27 @@ fn is_errno(error: &NetError, errno: i32) -> bool {
 }
 
 impl Netlink {
-    /// Opens the connection. The second value must be spawned on the tokio runtime that is
-    /// current now; it ends when the `Netlink` is dropped.
+    /// Opens the connection, on a thread of its own that ends when the `Netlink` is dropped.
+    ///
+    /// The kernel does what is asked within the system call that asks, and under one lock for
+    /// all namespaces: while another program takes a namespace or a bridge down, that call may
+    /// stand for a tenth of a second and more. Whoever awaits the answer waits, nobody else.
     ///
     /// # Errors
-    /// When the netlink socket cannot be opened.
-    pub fn connect() -> io::Result<(Self, impl Future<Output = ()> + Send + 'static)> {
-        let (connection, handle, _) = rtnetlink::new_connection()?;
-        let netlink = Self {
+    /// When the netlink socket cannot be opened or the thread cannot be started.
+    pub fn connect() -> io::Result<Self> {
+        let runtime = runtime::Builder::new_current_thread().enable_io().build()?;
+        let (connection, handle, _) = {
+            let _registers_there = runtime.enter();
+            rtnetlink::new_connection()?
+        };
+        thread::Builder::new()
+            .name("netlink".to_owned())
+            .spawn(move || runtime.block_on(connection))?;
+        Ok(Self {
             handle,
             made: Mutex::new(Vec::new()),
-        };
-        Ok((netlink, connection))
+        })
     }
 
     /// Sets MTU, queue length and state of a device.

@@ -107,8 +107,7 @@ fn routes_and_addresses_are_made_listed_and_removed() {
     in_namespace("routes", || {
         let device = tun("vti0", 1).unwrap();
         block_on(async {
-            let (net, driver) = Netlink::connect().unwrap();
-            tokio::spawn(driver);
+            let net = Netlink::connect().unwrap();
             net.configure_link(device.index(), UP).await.unwrap();
             let address = "10.9.0.1/24".parse().unwrap();
             net.add_address(device.index(), address).await.unwrap();
@@ -143,8 +142,7 @@ fn a_default_route_into_the_tunnel_leaves_the_peer_outside() {
         let ours = [device.index()];
         let peer: IpAddr = "198.51.100.7".parse().unwrap();
         block_on(async {
-            let (net, driver) = Netlink::connect().unwrap();
-            tokio::spawn(driver);
+            let net = Netlink::connect().unwrap();
             for index in [wan.index(), device.index()] {
                 net.configure_link(index, UP).await.unwrap();
             }
@@ -173,8 +171,7 @@ fn a_default_route_into_the_tunnel_leaves_the_peer_outside() {
 
             // A process that was killed forgets its pin; the next one sweeps it.
             drop(net);
-            let (net, driver) = Netlink::connect().unwrap();
-            tokio::spawn(driver);
+            let net = Netlink::connect().unwrap();
             assert!(net.sweep().await.unwrap() >= 1);
             assert_eq!(net.sweep().await.unwrap(), 0);
             assert_eq!(net.lookup(peer).await.unwrap().unwrap().device, wan.index());
@@ -196,8 +193,7 @@ fn a_packet_goes_out_and_its_answer_comes_back() {
     in_namespace("round trip", || {
         let device = tun("vti0", 1).unwrap();
         block_on(async {
-            let (net, driver) = Netlink::connect().unwrap();
-            tokio::spawn(driver);
+            let net = Netlink::connect().unwrap();
             net.configure_link(device.index(), UP).await.unwrap();
             let address = "10.9.0.1/24".parse().unwrap();
             net.add_address(device.index(), address).await.unwrap();

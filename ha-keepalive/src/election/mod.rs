@@ -241,6 +241,10 @@ pub enum Output {
     Moved(Transition),
 }
 
+/// What a living partner needs for an answer at most: if it has just started, both have to show
+/// first that they are of now, which takes two round trips and two turns of each.
+const ANSWER: Duration = Duration::from_millis(20);
+
 /// One node's side of the election.
 #[derive(Debug)]
 pub struct Election {
@@ -381,9 +385,28 @@ impl Election {
     }
 
     fn ask(&mut self, now: Duration) {
-        self.ask = Some(now + self.patience());
+        self.ask = Some(now + self.ask_patience());
         self.ask_after = self.sent;
         self.advert(true);
+    }
+
+    /// How long a question waits. A partner that was heard until shortly before our lease ran
+    /// out may have taken over since, and gets the whole patience to say so. One that had not
+    /// been heard for so long while we still served could serve beside us all that time: to be
+    /// silent any longer than a living one needs for an answer protects nobody from it, and
+    /// every stall of a busy machine would cost a lone node the patience on top.
+    fn ask_patience(&self) -> Duration {
+        let patience = self.patience();
+        let lease = lease_length(self.config.interval);
+        let renewed = self.lapsed_at.map(|lapsed| lapsed.saturating_sub(lease));
+        let alone = self.peer_dead
+            || self.peer.is_none_or(|peer| {
+                renewed.is_some_and(|renewed| peer.heard_at + patience <= renewed)
+            });
+        match alone {
+            true => self.config.interval.get().max(ANSWER).min(patience),
+            false => patience,
+        }
     }
 
     fn advert(&mut self, wants_answer: bool) {

@@ -344,6 +344,58 @@ fn a_short_stop_is_asked_and_answered_within_a_round_trip() {
     assert_eq!(events, [Event::LeaseLost, Event::PeerFollows]);
 }
 
+/// How long a node is silent that was stopped for longer than its lease and finds nobody.
+fn silent_after_a_stop(duo: &mut Duo, index: usize) -> Duration {
+    duo.stopped[index] = true;
+    duo.run(INTERVAL * 6);
+    duo.stopped[index] = false;
+    let woken = duo.now;
+    while !duo.gates[index].is_open(duo.now) {
+        duo.run(MS);
+        assert!(duo.now < woken + INTERVAL * 10, "it never serves again");
+    }
+    duo.now - woken
+}
+
+#[test]
+fn i6_a_lone_node_asks_for_as_long_as_a_living_partner_could_need_and_no_longer() {
+    let mut duo = Duo::in_sync();
+    duo.kill(0);
+    duo.run(INTERVAL * 20);
+    let silent = silent_after_a_stop(&mut duo, 1);
+    assert!(
+        silent >= INTERVAL && silent <= INTERVAL + 2 * MS,
+        "{silent:?}"
+    );
+    // A host that vanished proves nothing, but it had its whole patience to be heard.
+    let mut duo = Duo::in_sync();
+    duo.cut = true;
+    duo.nodes[0] = None;
+    duo.run(INTERVAL * 20);
+    let silent = silent_after_a_stop(&mut duo, 1);
+    assert!(
+        silent >= INTERVAL && silent <= INTERVAL + 2 * MS,
+        "{silent:?}"
+    );
+}
+
+#[test]
+fn i6_a_partner_that_was_heard_before_the_stop_gets_its_whole_patience() {
+    let mut duo = Duo::in_sync();
+    // Nobody sees the partner vanish: it does so while this one is stopped.
+    duo.stopped[0] = true;
+    duo.run(INTERVAL);
+    duo.cut = true;
+    duo.nodes[1] = None;
+    duo.run(INTERVAL * 5);
+    duo.stopped[0] = false;
+    let woken = duo.now;
+    while !duo.gates[0].is_open(duo.now) {
+        duo.run(MS);
+    }
+    assert!(duo.now - woken > INTERVAL * 3, "{:?}", duo.now - woken);
+}
+
 #[test]
 fn a_dead_process_is_replaced_in_milliseconds() {
     let mut duo = Duo::in_sync();
