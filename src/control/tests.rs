@@ -88,11 +88,11 @@ fn replies_on_the_wire() {
 
 #[test]
 fn a_switchover_that_would_lose_packets_says_why() {
-    let refusal = Refusal::not_ready(["the standby is not in sync", "a negotiation is in flight"]);
+    let refusal = Refusal::not_ready(["the standby is not in sync", "the standby is not heard"]);
     assert_eq!(refusal.kind, RefusalKind::NotReady);
     assert_eq!(
         refusal.message,
-        "a switchover now would lose packets: the standby is not in sync; a negotiation is in flight"
+        "a switchover now would lose packets: the standby is not in sync; the standby is not heard"
     );
     assert!(refusal.hint.unwrap().contains("--force"));
     let short = decode_command(br#"{"v":1,"cmd":"switchover"}"#).unwrap();

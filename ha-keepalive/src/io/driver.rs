@@ -493,7 +493,6 @@ impl PairDriver {
             notice @ (Order::Following(_)
             | Order::Moved(_)
             | Order::Finished(_)
-            | Order::PartnerServes
             | Order::SwitchoverRefused(_)
             | Order::Proposed(_)
             | Order::PeerRefused { .. }) => host.notice(&mut self.node, now, notice),

@@ -43,9 +43,12 @@ impl PairNode {
             Change::Claim { hot: false } => self.start_cold(now),
             Change::Reclaim => self.reclaim(now),
             Change::Demote | Change::Stop => self.step_down(now),
-            Change::Release => self.awaits_successor = true,
-            Change::Resume => self.awaits_successor = false,
-            Change::Mute | Change::Prepare | Change::Drain | Change::CallOff => {}
+            Change::Release
+            | Change::Resume
+            | Change::Mute
+            | Change::Prepare
+            | Change::Drain
+            | Change::CallOff => {}
         }
         self.begin_run(now, change);
     }
@@ -80,7 +83,6 @@ impl PairNode {
         }
         self.journal = Some(journal);
         self.hot_until = None;
-        self.awaits_successor = false;
         // Until the new stream is in place nobody can follow it.
         self.following = Following::Alone;
     }
@@ -205,7 +207,6 @@ impl PairNode {
         });
         self.replica.begin_anew(written);
         self.forget_rival();
-        self.awaits_successor = true;
         self.ledger.clear();
         self.edges.clear();
         self.starts.clear();

@@ -12,9 +12,14 @@
 //! clock that runs through suspend (`CLOCK_BOOTTIME`).
 
 mod active;
+mod adverts;
+mod order;
 mod promise;
+mod readiness;
 mod rival;
 mod status;
+mod steps;
+mod sync;
 #[cfg(test)]
 mod tests;
 
@@ -24,21 +29,17 @@ use std::sync::Arc;
 
 use ipsec_types::SendGate;
 use rand_core::CryptoRng;
-use serde::Serialize;
 
-use crate::advert::{Advert, Inbox, Outbox, Refusal, Role, Sealer, SyncReport};
-use crate::election::{
-    Abilities, Change, Condition, Config, Election, Output, Peer, State, Timer, Transition, Word,
-};
-use crate::replication::{
-    Applied, Commit, Edges, Following, Hello, Journal, Key, Ledger, Limit, Limits, Message, Record,
-    Replica, Supported, Unacceptable,
-};
+use crate::advert::{Inbox, Outbox, Sealer};
+use crate::election::{Abilities, Change, Condition, Config, Election, Output, State};
+use crate::replication::{Edges, Following, Journal, Ledger, Limits, Message, Replica, Supported};
 use crate::secret::PairSecret;
-use crate::takeover::{Run, Step, StepId};
+use crate::takeover::{Run, StepId};
 use crate::vocabulary::{Epoch, PathId, Revision, SessionId};
 pub use active::{NotActive, Start};
+pub use order::{Deadline, Order, Redial};
 use promise::Promise;
+pub use readiness::Blocker;
 use rival::Rival;
 pub use status::{Ignored, Obstacle, PeerStatus, Status};
 
@@ -67,111 +68,6 @@ impl NodeConfig {
         }
     }
 }
-
-/// What stands against a planned switchover without loss.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, thiserror::Error)]
-#[serde(rename_all = "kebab-case")]
-pub enum Blocker {
-    /// This node is not active, or a change is under way.
-    #[error("this node is not active, or a change is under way")]
-    NotActive,
-    /// The standby is not heard.
-    #[error("the standby is not heard")]
-    PeerUnheard,
-    /// A tracked condition failed at the standby.
-    #[error("a tracked condition failed at the standby")]
-    PeerUnfit,
-    /// The standby does not hold everything.
-    #[error("the standby is not in sync")]
-    NotInSync,
-    /// The two nodes run different configurations.
-    #[error("the two nodes run different configuration revisions")]
-    Revision,
-    /// A negotiation is in flight; it would have to be repeated.
-    #[error("a negotiation is in flight")]
-    Negotiating,
-}
-
-/// What the daemon shall do, or should know. In order.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Order {
-    /// Perform one step and report it with [`PairNode::step_done`]. One at a time.
-    Perform {
-        /// For the report.
-        id: StepId,
-        /// What to do.
-        step: Step,
-        /// What it is part of.
-        change: Change,
-    },
-    /// Standby: apply a replicated change to the mute copy; [`PairNode::refuse`] if impossible.
-    Apply(Applied),
-    /// Active: the last sequence number an SA may send. Applied before the next poll.
-    Limit(Limit),
-    /// Active: a commit point is decided.
-    Committed {
-        /// The log position that was waited for.
-        position: u64,
-        /// How it ended.
-        commit: Commit,
-    },
-    /// Active: the standby follows differently now.
-    Following(Following),
-    /// The state of the election changed.
-    Moved(Transition),
-    /// A change of role is complete, or has failed; every step with its time.
-    Finished(Run),
-    /// A planned switchover was asked for and cannot be done.
-    SwitchoverRefused(Vec<Blocker>),
-    /// Active: the standby proposes an edit of the configuration.
-    Proposed(Record),
-    /// Active: the standby cannot apply a record; it is not in sync until that is mended. Standby:
-    /// the active node did not take a proposal.
-    PeerRefused {
-        /// Which record.
-        key: Key,
-        /// Why.
-        reason: String,
-    },
-    /// This node left the role, and the partner serves now: its gate is open and its addresses
-    /// are announced. Once for every time that the role is left.
-    PartnerServes,
-    /// The sync connection is of no use: close it and dial again.
-    Redial(Redial),
-}
-
-/// Why the sync connection is given up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, thiserror::Error)]
-#[serde(rename_all = "kebab-case")]
-pub enum Redial {
-    /// It made no progress for the stall limit.
-    #[error("the sync connection makes no progress")]
-    Stalled,
-    /// The run at its other end is over; its kernel had no chance to say so.
-    #[error("the partner has restarted")]
-    OldRun,
-    /// Both ends are configured as the same member.
-    #[error("both nodes are configured as the same member")]
-    SameMember,
-}
-
-/// Which part of the node wants to be woken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Deadline {
-    /// The election.
-    Election(Timer),
-    /// A commit point, or an acknowledgement that is late.
-    Replication,
-    /// The standby stops counting on our ceilings.
-    Promise,
-    /// A change of role that failed is tried again.
-    Retry,
-}
-
-/// A slow advert interval must not slow the challenge of a new session down.
-const LONGEST_GREETING_PAUSE: Duration = Duration::from_millis(50);
-/// How long a failed change of role waits before it is tried again.
-const RETRY: Duration = Duration::from_secs(1);
 
 /// One node of the pair.
 #[derive(Debug)]
@@ -207,14 +103,11 @@ pub struct PairNode {
     last_step: StepId,
     /// A claim whose gate has not been opened yet.
     unfinished: Option<Change>,
-    /// The role was left, and the partner has not said yet that it serves.
-    awaits_successor: bool,
     retry: Option<(Duration, Change)>,
     orders: VecDeque<Order>,
     following: Following,
     was_hot: bool,
     revision: Revision,
-    negotiating: bool,
     ignored: Ignored,
 }
 
@@ -259,13 +152,11 @@ impl PairNode {
             outstanding: None,
             last_step: StepId(0),
             unfinished: None,
-            awaits_successor: false,
             retry: None,
             orders: VecDeque::new(),
             following: Following::Alone,
             was_hot: false,
             revision: Revision::default(),
-            negotiating: false,
             ignored: Ignored::default(),
             config,
         };
@@ -273,144 +164,6 @@ impl PairNode {
         node.waiting.push_back(Change::Demote);
         node.settle(now);
         node
-    }
-
-    /// A datagram arrived on an advert port.
-    ///
-    /// # Errors
-    /// The counted [`Refusal`]; the election has not moved.
-    pub fn handle_datagram(
-        &mut self,
-        now: Duration,
-        path: PathId,
-        datagram: &[u8],
-    ) -> Result<(), Refusal> {
-        let accepted = match self.inbox.accept(path, datagram, self.outbox.last()) {
-            Ok(accepted) => accepted,
-            Err(refusal) => {
-                self.settle(now);
-                if refusal == Refusal::Unproven {
-                    self.greet(now);
-                }
-                return Err(refusal);
-            }
-        };
-        let heard = accepted.advert.has_heard(self.session);
-        let answered = heard.and_then(|counter| Some((counter, self.outbox.sent_at(counter)?)));
-        let mut rival_since = None;
-        if accepted.newest {
-            let sent_at = answered.map(|(_, at)| at);
-            self.judge_replica(&accepted.advert, sent_at);
-            rival_since = self.rival_heard(now, &accepted);
-            self.promise_heard(heard, accepted.restarted);
-            if let Some(sent_at) = sent_at {
-                self.rival_follows(&accepted, sent_at);
-            }
-            let session = accepted.advert.session;
-            if accepted.restarted && self.peer_session.is_some_and(|other| other != session) {
-                self.orders.push_back(Order::Redial(Redial::OldRun));
-            }
-        }
-        let abilities = Abilities {
-            rival_since,
-            ..self.abilities(now)
-        };
-        self.election
-            .handle_advert(now, &accepted, answered, abilities);
-        self.settle(now);
-        self.look_for_successor();
-        Ok(())
-    }
-
-    fn look_for_successor(&mut self) {
-        let serves = |peer: &Peer| peer.role == Role::Active && peer.serving;
-        if self.awaits_successor && self.election.peer().is_some_and(serves) {
-            self.awaits_successor = false;
-            self.orders.push_back(Order::PartnerServes);
-        }
-    }
-
-    /// Challenges a new session without waiting for the next interval, but not at any rate.
-    fn greet(&mut self, now: Duration) {
-        let pause = (self.config.election.interval.get() / 4).min(LONGEST_GREETING_PAUSE);
-        if self
-            .greeted
-            .is_none_or(|last| now.saturating_sub(last) >= pause)
-        {
-            self.greeted = Some(now);
-            self.send_advert(now, false, false);
-        }
-    }
-
-    /// The partner says whether its ceilings may be counted on. It said so after it had heard
-    /// the advert of ours that left at `sent_at`; when it said so is not known, for its advert
-    /// may have waited in our socket while this process was stopped.
-    fn judge_replica(&mut self, advert: &Advert, sent_at: Option<Duration>) {
-        match advert.role {
-            Role::Active | Role::Asking => {
-                let current =
-                    advert.sync.in_sync && advert.sync.stream == self.replica.position().0;
-                let lifetime = promise::lifetime(self.slower_interval());
-                let until = sent_at.map(|at| at + lifetime);
-                self.hot_until = until.max(self.hot_until).filter(|_| current);
-            }
-            // On its way out of a planned switchover; the word comes on the sync channel.
-            Role::Standby | Role::Init => {}
-        }
-    }
-
-    fn slower_interval(&self) -> Duration {
-        let ours = self.config.election.interval.get();
-        self.election
-            .peer()
-            .map_or(ours, |peer| peer.interval.get().max(ours))
-    }
-
-    /// True when a takeover now would be hot: the replica is complete, and the active node has
-    /// just said that its ceilings may be counted on.
-    #[must_use]
-    pub fn is_hot(&self, now: Duration) -> bool {
-        self.journal.is_none()
-            && self.replica.is_complete()
-            && self.hot_until.is_some_and(|until| now < until)
-    }
-
-    fn abilities(&self, now: Duration) -> Abilities {
-        Abilities {
-            hot: self.is_hot(now),
-            handover: self.blockers(now).next().is_none(),
-            rival_since: None,
-        }
-    }
-
-    /// What stands against a planned switchover; empty when it would lose nothing.
-    #[must_use]
-    pub fn readiness(&self, now: Duration) -> Vec<Blocker> {
-        self.blockers(now).collect()
-    }
-
-    fn blockers(&self, now: Duration) -> impl Iterator<Item = Blocker> {
-        let peer = self.election.peer();
-        let stands = [
-            (
-                self.election.state() != State::Active || self.unfinished.is_some(),
-                Blocker::NotActive,
-            ),
-            (!self.election.peer_is_heard(now), Blocker::PeerUnheard),
-            (!peer.is_some_and(|peer| peer.fit), Blocker::PeerUnfit),
-            (
-                !self.promise.is_in_sync() || !peer.is_some_and(|peer| peer.sync.in_sync),
-                Blocker::NotInSync,
-            ),
-            (
-                peer.is_some_and(|peer| peer.revision != self.revision),
-                Blocker::Revision,
-            ),
-            (self.negotiating, Blocker::Negotiating),
-        ];
-        stands
-            .into_iter()
-            .filter_map(|(stands, blocker)| stands.then_some(blocker))
     }
 
     /// A datagram to the partner came back as port unreachable.
@@ -425,137 +178,6 @@ impl PairNode {
         let abilities = self.abilities(now);
         self.election
             .handle_condition(now, condition, good, abilities);
-        self.settle(now);
-    }
-
-    /// The sync channel is open: both ends have shown the pair secret.
-    pub fn handle_sync_up(&mut self, now: Duration) {
-        self.sync_up = true;
-        self.said.clear();
-        self.election.handle_sync_up(now);
-        self.say_hello();
-        self.settle(now);
-    }
-
-    fn say_hello(&mut self) {
-        let (stream, position) = self.replica.position();
-        self.said.push_back(Message::Hello(Hello {
-            member: self.config.election.member,
-            session: self.session,
-            floor: self.election.epochs().1,
-            revision: self.revision,
-            stream,
-            position,
-        }));
-    }
-
-    /// The sync channel is gone.
-    pub fn handle_sync_down(&mut self, now: Duration) {
-        if !self.sync_up {
-            return;
-        }
-        self.sync_up = false;
-        self.peer_session = None;
-        self.said.clear();
-        self.replica.disconnected();
-        if let Some(journal) = &mut self.journal {
-            journal.standby_gone(now);
-        }
-        let abilities = self.abilities(now);
-        self.election.handle_sync_closed(now, abilities);
-        self.settle(now);
-    }
-
-    /// A message arrived on the sync channel.
-    pub fn handle_message(&mut self, now: Duration, message: Message) {
-        self.ignored.out_of_place += u64::from(!self.is_in_place(&message));
-        match message {
-            Message::Hello(hello) => self.handle_hello(now, &hello),
-            Message::Word(word) => {
-                // What stands before the word in the stream must have been applied.
-                self.flush_replica();
-                let word = self.without_gaps(word);
-                let abilities = self.abilities(now);
-                self.election.handle_word(now, word, abilities);
-            }
-            Message::Ack { stream, position } => self.handle_ack(now, stream, position),
-            Message::Resync => {
-                if let Some(journal) = &mut self.journal {
-                    journal.begin_snapshot(now);
-                }
-            }
-            Message::Refuse { key, reason } => {
-                if let Some(journal) = &mut self.journal {
-                    journal.refused(now);
-                }
-                self.orders.push_back(Order::PeerRefused { key, reason });
-            }
-            Message::Propose(record) => {
-                if self.journal.is_some() {
-                    self.orders.push_back(Order::Proposed(record));
-                }
-            }
-            Message::SnapshotBegin { .. }
-            | Message::SnapshotEnd { .. }
-            | Message::Resume { .. }
-            | Message::Delta { .. } => {
-                // Two that hold a claim do not replicate to each other; adverts will decide.
-                if self.journal.is_none() {
-                    self.replica.handle(now, message);
-                    self.flush_replica();
-                }
-            }
-        }
-        self.settle(now);
-    }
-
-    /// True when the message means something to a node in this role.
-    const fn is_in_place(&self, message: &Message) -> bool {
-        match message {
-            Message::Hello(_) | Message::Word(_) | Message::Refuse { .. } => true,
-            Message::Ack { .. } | Message::Resync | Message::Propose(_) => self.journal.is_some(),
-            Message::SnapshotBegin { .. }
-            | Message::SnapshotEnd { .. }
-            | Message::Resume { .. }
-            | Message::Delta { .. } => self.journal.is_none(),
-        }
-    }
-
-    /// A release is good for exact numbers only: with a record missing it is declined.
-    fn without_gaps(&mut self, word: Word) -> Word {
-        match word {
-            Word::Release { token } if self.journal.is_none() && !self.replica.is_complete() => {
-                self.said.push_back(Message::Word(Word::Decline { token }));
-                Word::CallOff { token }
-            }
-            word => word,
-        }
-    }
-
-    fn flush_replica(&mut self) {
-        while let Some(change) = self.replica.poll_change() {
-            self.orders.push_back(Order::Apply(change));
-        }
-    }
-
-    fn handle_hello(&mut self, now: Duration, hello: &Hello) {
-        if hello.member == self.config.election.member {
-            self.orders.push_back(Order::Redial(Redial::SameMember));
-            return;
-        }
-        self.peer_session = Some(hello.session);
-        self.election.handle_floor(now, hello.floor);
-        if let Some(journal) = &mut self.journal {
-            journal.standby_connected(now, hello.stream, hello.position);
-        }
-    }
-
-    /// The daemon cannot apply what [`Order::Apply`] brought.
-    pub fn refuse(&mut self, now: Duration, key: &Key, reason: &str) {
-        let reason = Unacceptable::Host(reason.to_owned());
-        if self.journal.is_none() {
-            self.replica.refuse(key, &reason);
-        }
         self.settle(now);
     }
 
@@ -640,67 +262,6 @@ impl PairNode {
         }
     }
 
-    /// Tells whether a negotiation is in flight.
-    pub const fn set_negotiating(&mut self, negotiating: bool) {
-        self.negotiating = negotiating;
-    }
-
-    /// Proposes an edit of the configuration that was made on this, the standby, node.
-    pub fn propose(&mut self, record: Record) {
-        if self.sync_up {
-            self.said.push_back(Message::Propose(record));
-        }
-    }
-
-    /// Says why a proposal, or a record, was not taken.
-    pub fn decline_proposal(&mut self, key: Key, reason: String) {
-        if self.sync_up {
-            self.said.push_back(Message::Refuse { key, reason });
-        }
-    }
-
-    /// The step is over.
-    pub fn step_done(&mut self, now: Duration, id: StepId, outcome: Result<(), String>) {
-        if self.outstanding == Some(id) {
-            self.outstanding = None;
-            self.finish_step(now, id, outcome);
-            self.settle(now);
-        }
-    }
-
-    fn finish_step(&mut self, now: Duration, id: StepId, outcome: Result<(), String>) {
-        let Some(run) = &mut self.run else {
-            return;
-        };
-        let Some(going_on) = run.report(now, id, outcome) else {
-            return;
-        };
-        let change = run.change();
-        if run.is_over() {
-            self.orders.extend(self.run.take().map(Order::Finished));
-        }
-        if !going_on {
-            self.change_failed(now, change);
-        }
-    }
-
-    fn change_failed(&mut self, now: Duration, change: Change) {
-        let abilities = self.abilities(now);
-        self.election.handle_change_failed(now, change, abilities);
-        let claims = matches!(
-            change,
-            Change::Claim { .. } | Change::ClaimHanded | Change::Reclaim | Change::Resume
-        );
-        if claims && self.election.state() == State::Active {
-            // Once the gate has opened, the SAs are in use: they are not activated twice.
-            let again = match self.unfinished {
-                Some(unfinished) => unfinished,
-                None => Change::Resume,
-            };
-            self.retry = Some((now + RETRY, again));
-        }
-    }
-
     /// Carries on with everything that follows from an input.
     fn settle(&mut self, now: Duration) {
         self.election.enter(now);
@@ -749,126 +310,6 @@ impl PairNode {
         }
     }
 
-    fn begin_run(&mut self, now: Duration, change: Change) {
-        // A change that supersedes another goes on from wherever that one was: steps are
-        // idempotent, and the one being performed is waited for.
-        self.waiting.clear();
-        self.retry = None;
-        self.orders.extend(self.run.take().map(Order::Finished));
-        self.run = Some(Run::new(change, now));
-    }
-
-    /// Starts the next step; true if something happened.
-    fn next_step(&mut self, now: Duration) -> bool {
-        if self.outstanding.is_some() {
-            return false;
-        }
-        if self.run.is_none()
-            && let Some(change) = self.waiting.pop_front()
-        {
-            self.run = Some(Run::new(change, now));
-        }
-        let id = StepId(self.last_step.0 + 1);
-        let Some(run) = &mut self.run else {
-            return false;
-        };
-        let Some(step) = run.next(now, id) else {
-            return false;
-        };
-        self.last_step = id;
-        let change = run.change();
-        if step == Step::ActivateSas && self.election.is_serving(now) {
-            // They are in use from here on: to activate them once more under the same claim
-            // would repeat IVs (I1).
-            self.unfinished = None;
-        }
-        if step.is_internal() {
-            self.perform(now, step);
-            self.finish_step(now, id, Ok(()));
-        } else {
-            self.outstanding = Some(id);
-            self.orders.push_back(Order::Perform { id, step, change });
-        }
-        true
-    }
-
-    fn perform(&mut self, now: Duration, step: Step) {
-        match step {
-            Step::OpenGate => {
-                self.election.open_gate(now);
-                if self.election.is_serving(now) {
-                    self.unfinished = None;
-                }
-            }
-            Step::Drained => {
-                let abilities = self.abilities(now);
-                let follows = |journal: &Journal| journal.following(now) == Following::InSync;
-                if self.journal.as_ref().is_some_and(follows) {
-                    self.election.handle_drained(now, abilities);
-                } else {
-                    // The last records would not arrive, and old numbers are not exact ones.
-                    self.election
-                        .handle_change_failed(now, Change::Drain, abilities);
-                }
-            }
-            Step::Accept => self.election.handle_prepared(now),
-            Step::Release => self.election.handle_left(now),
-            _ => {}
-        }
-    }
-
-    fn send_advert(&mut self, now: Duration, wants_answer: bool, resigned: bool) {
-        let counter = self.outbox.next(now);
-        self.election.advert_sent(now, counter);
-        self.promise_told(counter);
-        let (epoch, floor) = self.election.epochs();
-        let config = &self.config.election;
-        for path in config.paths.ids() {
-            let advert = Advert {
-                member: config.member,
-                path: *path,
-                role: self.election.role(),
-                resigned,
-                wants_answer,
-                fit: self.election.is_fit(now) && self.election.state() != State::Stopped,
-                serving: self.election.is_serving(now),
-                priority: config.priority,
-                interval: config.interval,
-                session: self.session,
-                counter,
-                epoch,
-                floor,
-                revision: self.revision,
-                echo: self.inbox.echo(),
-                greeting: self.inbox.greeting(),
-                sync: self.sync_report(now),
-            };
-            self.datagrams.push_back((*path, self.sealer.seal(&advert)));
-        }
-    }
-
-    fn sync_report(&self, now: Duration) -> SyncReport {
-        let Some(journal) = &self.journal else {
-            let (stream, position) = self.replica.position();
-            return SyncReport {
-                in_sync: self.is_hot(now),
-                stream,
-                position,
-                ..SyncReport::default()
-            };
-        };
-        let (stream, _, acked) = journal.positions();
-        let lag = journal.lag(now);
-        SyncReport {
-            in_sync: self.promise.is_in_sync(),
-            stream,
-            position: acked,
-            lag_records: u32::try_from(lag.records).unwrap_or(u32::MAX),
-            lag_bytes: lag.bytes,
-            lag_ms: u32::try_from(lag.age.as_millis()).unwrap_or(u32::MAX),
-        }
-    }
-
     /// The next order for the daemon.
     pub fn poll_order(&mut self) -> Option<Order> {
         self.orders.pop_front()
@@ -879,55 +320,6 @@ impl PairNode {
     pub fn has_limits(&self) -> bool {
         let limits = |order: &Order| matches!(order, Order::Limit(_));
         self.orders.iter().any(limits)
-    }
-
-    /// True while the sync channel is open.
-    #[must_use]
-    pub const fn is_connected(&self) -> bool {
-        self.sync_up
-    }
-
-    /// What stood against taking the partner's records is mended: asks for all of them again.
-    pub fn follow_anew(&mut self, now: Duration) {
-        if self.sync_up && self.journal.is_none() && !self.replica.is_complete() {
-            self.say_hello();
-        }
-        self.settle(now);
-    }
-
-    /// What stood against the partner taking our records is mended: offers all of them again.
-    pub fn offer_anew(&mut self, now: Duration) {
-        let refused = |journal: &&mut Journal| journal.following(now) == Following::Refused;
-        if let Some(journal) = self.journal.as_mut().filter(refused) {
-            journal.begin_snapshot(now);
-        }
-        self.settle(now);
-    }
-
-    /// The next advert, and the path it leaves on.
-    pub fn poll_datagram(&mut self) -> Option<(PathId, Vec<u8>)> {
-        self.datagrams.pop_front()
-    }
-
-    /// The next message for the sync channel; ask only while the channel has room.
-    pub fn poll_message(&mut self, now: Duration) -> Option<Message> {
-        if !self.sync_up {
-            return None;
-        }
-        let releases = matches!(
-            self.said.front(),
-            Some(Message::Word(crate::election::Word::Release { .. }))
-        );
-        let behind = self.journal.as_ref().is_some_and(Journal::has_queued);
-        if !(releases && behind)
-            && let Some(message) = self.said.pop_front()
-        {
-            return Some(message);
-        }
-        match &mut self.journal {
-            Some(journal) => journal.poll_message(now),
-            None => self.replica.poll_message(),
-        }
     }
 
     /// The election, for its state, its history and what it knows of the partner.

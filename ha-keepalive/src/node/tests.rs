@@ -6,8 +6,10 @@ use rand_core::SeedableRng;
 
 use super::*;
 use crate::advert::ADVERT_LEN;
+use crate::advert::Role;
 use crate::election::Event;
-use crate::replication::{Kind, Lag};
+use crate::replication::{Commit, Key, Kind, Lag, Record};
+use crate::takeover::Step;
 use crate::vocabulary::{AdvertInterval, Member, Paths, Priority};
 
 const MS: Duration = Duration::from_millis(1);
@@ -29,8 +31,6 @@ struct Duo {
     committed: Vec<Commit>,
     refused: Vec<Blocker>,
     redials: Vec<(usize, Redial)>,
-    /// Who heard that its successor serves, and after how many steps of both.
-    succeeded: Vec<(usize, usize)>,
     recordings: Vec<(usize, PathId, Vec<u8>)>,
     /// This step takes its time.
     slow: Option<Step>,
@@ -62,7 +62,6 @@ impl Duo {
             committed: Vec::new(),
             refused: Vec::new(),
             redials: Vec::new(),
-            succeeded: Vec::new(),
             recordings: Vec::new(),
             slow: None,
             performing: Vec::new(),
@@ -194,7 +193,6 @@ impl Duo {
                 Order::Moved(moved) => self.moves.push((index, moved.reason, moved.to)),
                 Order::Committed { commit, .. } => self.committed.push(commit),
                 Order::Redial(why) => self.redials.push((index, why)),
-                Order::PartnerServes => self.succeeded.push((index, self.steps.len())),
                 Order::SwitchoverRefused(blockers) => self.refused.extend(blockers),
                 _ => {}
             }
@@ -534,44 +532,13 @@ fn a_standby_that_cannot_make_ready_declines() {
 }
 
 #[test]
-fn who_left_the_role_hears_once_that_its_successor_serves() {
-    let mut duo = Duo::in_sync();
-    duo.slow = Some(Step::AddAddresses);
-    let now = duo.now;
-    duo.node(0).switchover(now);
-    duo.settle();
-    duo.run(INTERVAL / 2);
-    assert_eq!(duo.states(), [Some(State::Standby), Some(State::Active)]);
-    assert_eq!(duo.succeeded, [], "its gate is still closed");
-    let (steps, now) = (duo.steps.len(), duo.now);
-    duo.slow_steps_end();
-    // Told at once, and after the announcement has been ordered: its neighbours know it.
-    assert_eq!(now, duo.now);
-    assert_eq!(duo.steps[steps], (1, Change::ClaimHanded, Step::Announce));
-    assert_eq!(duo.succeeded.len(), 1);
-    let (who, steps_before) = duo.succeeded[0];
-    assert!(who == 0 && steps_before > steps, "{:?}", duo.succeeded);
-    duo.run(INTERVAL * 10);
-    assert_eq!(duo.succeeded.len(), 1);
-    // Back again, by a link that fails: the other one is told.
-    let now = duo.now;
-    duo.node(1).handle_condition(now, Condition::WanLink, false);
-    duo.run(INTERVAL * 10);
-    let who: Vec<usize> = duo.succeeded.iter().map(|(who, _)| *who).collect();
-    assert_eq!(who, [0, 1]);
-    let status = duo.nodes[1].as_ref().unwrap().status(duo.now);
-    assert!(status.peer.unwrap().said.serving);
-}
-
-#[test]
 fn a_switchover_that_would_lose_packets_is_refused_with_reasons() {
     let mut duo = Duo::in_sync();
-    duo.node(0).set_negotiating(true);
     let now = duo.now;
     duo.node(0).set_revision(now, Revision(2));
     duo.node(0).switchover(now);
     duo.settle();
-    assert_eq!(duo.refused, [Blocker::Revision, Blocker::Negotiating]);
+    assert_eq!(duo.refused, [Blocker::Revision]);
     assert_eq!(duo.moves, []);
     let now = duo.now;
     assert!(duo.node(0).force_switchover(now), "unless it is forced");

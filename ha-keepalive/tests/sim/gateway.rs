@@ -157,7 +157,6 @@ impl Gateway {
             Order::Following(_)
             | Order::Moved(_)
             | Order::Finished(_)
-            | Order::PartnerServes
             | Order::SwitchoverRefused(_)
             | Order::Proposed(_)
             | Order::PeerRefused { .. } => {}

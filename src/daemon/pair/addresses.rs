@@ -8,9 +8,10 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use ipnet::IpNet;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 use tracing::{error, info, warn};
 use vti::{LinkSettings, NetError, Netlink, Tun, TunConfig, TunError, TunQueue, ViaRoute};
 
@@ -60,6 +61,8 @@ struct Inner {
     macs: VirtualMacs,
     /// One change at a time.
     turn: Mutex<()>,
+    /// Everything was put in place, and nothing was taken away since.
+    held: AtomicBool,
     /// The routes to the partner.
     forwarded: Mutex<Vec<ViaRoute>>,
 }
@@ -108,6 +111,7 @@ impl Addresses {
             links,
             macs,
             turn: Mutex::new(()),
+            held: AtomicBool::new(false),
             forwarded: Mutex::new(Vec::new()),
         })))
     }
@@ -120,11 +124,33 @@ impl Addresses {
         &self.0.macs
     }
 
+    /// True when this node has the addresses and all that belongs to them, as far as it knows.
+    pub(super) fn are_held(&self) -> bool {
+        self.0.held.load(Ordering::Relaxed)
+    }
+
     /// Addresses, their routes, the ways into the VTIs, and at last the virtual MACs: whoever
     /// sends there finds everything. What is there already is fine.
     pub(super) async fn take(&self, ways: Ways) -> Result<(), String> {
         let inner = &self.0;
         let _turn = inner.turn.lock().await;
+        let taken = self.take_all(&ways).await;
+        inner.held.store(taken.is_ok(), Ordering::Relaxed);
+        taken
+    }
+
+    /// The turn of somebody who takes something away: from now on not everything is held,
+    /// whatever ends in between.
+    async fn turn_to_leave(&self) -> MutexGuard<'_, ()> {
+        let held = &self.0.held;
+        held.store(false, Ordering::Relaxed);
+        let turn = self.0.turn.lock().await;
+        held.store(false, Ordering::Relaxed);
+        turn
+    }
+
+    async fn take_all(&self, ways: &Ways) -> Result<(), String> {
+        let inner = &self.0;
         for spec in &inner.specs {
             let host = host(spec.address.addr());
             let added = inner.net.add_address(inner.carrier(spec), host).await;
@@ -137,7 +163,7 @@ impl Addresses {
             }
         }
         // One tunnel whose route is taken by somebody else must not keep the others down.
-        if let Err(error) = self.open_ways(&ways).await {
+        if let Err(error) = self.open_ways(ways).await {
             error!(
                 error,
                 "not every tunnel has its routes; remove what stands against them"
@@ -151,7 +177,7 @@ impl Addresses {
     /// any more.
     pub(super) async fn leave_mac(&self, link: &str) -> Result<(), String> {
         let inner = &self.0;
-        let _turn = inner.turn.lock().await;
+        let _turn = self.turn_to_leave().await;
         let lowered = inner.macs.lower_link(&inner.net, link).await;
         lowered.map_err(|error| error.to_string())
     }
@@ -181,7 +207,7 @@ impl Addresses {
     /// The ways into the VTIs are closed: what comes from the LAN goes to the partner. What was
     /// sealed and still waits for a neighbour's answer is not sent any more (invariant I6).
     pub(super) async fn close_ways(&self, ways: &Ways) -> Result<(), String> {
-        let _turn = self.0.turn.lock().await;
+        let _turn = self.turn_to_leave().await;
         let mut failed = Vec::new();
         for index in self.0.links.values() {
             if let Err(error) = self.0.net.drop_unresolved(*index).await {
@@ -204,7 +230,7 @@ impl Addresses {
     /// The virtual addresses go, with their MACs and routes.
     pub(super) async fn leave(&self) -> Result<(), String> {
         let inner = &self.0;
-        let _turn = inner.turn.lock().await;
+        let _turn = self.turn_to_leave().await;
         let mut failed = Vec::new();
         if let Err(error) = inner.macs.lower(&inner.net).await {
             failed.push(error.to_string());

@@ -67,6 +67,25 @@ impl<'a> Host<'a> {
         })
     }
 
+    fn add_addresses(&self, id: StepId, change: Change) -> Performed {
+        let (addresses, ways) = (self.state.addresses.clone(), self.tunnels.ways());
+        let goes_on = matches!(change, Change::Reclaim | Change::Resume);
+        if !(goes_on && addresses.are_held()) {
+            return self.later(id, async move { addresses.take(ways).await });
+        }
+        // It was silent for a moment and has left nothing: the kernel is asked, but not waited
+        // for, since it may have no time (see `vti::Netlink::connect`).
+        tokio::task::spawn_local(async move {
+            if let Err(error) = addresses.take(ways).await {
+                warn!(
+                    error,
+                    "not everything of the virtual addresses is here any more"
+                );
+            }
+        });
+        Performed::Done(Ok(()))
+    }
+
     /// Opens what still arrives, gives what waits in the tunnels back to the kernel, which by
     /// now routes it to the partner, and originates nothing.
     fn forward_for_grace(&mut self) {
@@ -181,8 +200,7 @@ impl<'a> Host<'a> {
             Step::AddAddresses => {
                 // Whatever was to be given up after a switchover stays here.
                 self.state.end_grace();
-                let (addresses, ways) = (self.state.addresses.clone(), self.tunnels.ways());
-                return self.later(id, async move { addresses.take(ways).await });
+                return self.add_addresses(id, change);
             }
             Step::Announce => {
                 self.release_tunnels();

@@ -191,9 +191,9 @@ fn an_active_node_without_a_standby_says_so() {
     ));
 
     let mut busy = pair("active");
-    busy.takeover.reasons = vec!["a negotiation is in flight".to_owned()];
+    busy.takeover.reasons = vec!["the standby is not in sync".to_owned()];
     assert!(of_pair(busy).contains(
-        "  takeover ready if this node dies; a switchover would lose packets now: a negotiation is in flight\n"
+        "  takeover ready if this node dies; a switchover would lose packets now: the standby is not in sync\n"
     ));
 }
 
