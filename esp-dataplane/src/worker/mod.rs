@@ -22,11 +22,15 @@
 //!
 //! A burst takes what is there and never waits for more.
 
+#[doc(hidden)]
+pub mod backlog;
+mod crew;
 mod inbound;
 mod listener;
 mod nat_t;
 mod outbound;
 mod outbox;
+mod ports;
 mod thread;
 
 use core::time::Duration;
@@ -43,8 +47,9 @@ use vti::{MssClamp, TunQueue};
 
 use crate::io::{EspWire, IoCounterSnapshot, IoCounters, RelayWire, SocketOptions, UdpWire, relay};
 use crate::table::Sad;
+use crew::Crew;
 use listener::Listener;
-use thread::{Command, Service, Tunnel, Worker};
+use thread::{Command, CoreSetup, Service, Setup, Tunnel, Worker};
 
 pub use crate::io::{OffloadPolicy, OuterDf};
 pub use nat_t::{NatTSendError, NatTSender};
@@ -190,19 +195,27 @@ impl DataPlane {
             config,
             known: Mutex::default(),
         };
-        for number in 0..plane.config.workers.max(1) {
-            let wake = Arc::new(eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?);
+        let workers = plane.config.workers.max(1);
+        let wakes: Vec<Arc<OwnedFd>> = (0..workers)
+            .map(|_| eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC).map(Arc::new))
+            .collect::<Result<_, _>>()?;
+        let crew = Crew::new(wakes.iter().cloned(), workers);
+        for (number, wake) in wakes.into_iter().enumerate() {
             let (commands, inbox) = channel();
             let counters = Arc::new(IoCounters::default());
-            let setup = thread::Setup {
+            let setup = Setup {
                 busy_poll: plane.config.busy_poll,
                 cpu: cpus.get(number % cpus.len().max(1)).copied(),
-                gate: Arc::clone(gate),
-                sink: Arc::clone(sink),
-                counters: Arc::clone(&counters),
-                pipeline: sad.pipeline(number),
                 wake: Arc::clone(&wake),
                 inbox,
+                core: CoreSetup {
+                    gate: Arc::clone(gate),
+                    sink: Arc::clone(sink),
+                    counters: Arc::clone(&counters),
+                    pipeline: sad.pipeline(number),
+                    crew: Arc::clone(&crew),
+                    number,
+                },
             };
             let thread = std::thread::Builder::new()
                 .name(format!("vipsec-w{number}"))
