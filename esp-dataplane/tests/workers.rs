@@ -15,7 +15,7 @@ use std::time::Duration;
 use esp_dataplane::DropReason;
 use esp_dataplane::iv::{Epoch, Member};
 use esp_dataplane::sa::{Activation, Resume};
-use esp_dataplane::worker::{DataPlaneConfig, NatTSendError, OffloadPolicy};
+use esp_dataplane::worker::{DataPlaneConfig, EspRelay, NatTSendError, OffloadPolicy};
 use gateways::{CONNECTION, Gateway, Scene, WAN_A, WAN_B, eventually, gateways};
 use ipsec_types::Encapsulation;
 
@@ -260,7 +260,7 @@ fn without_any_offload_the_same_arrives() {
                 offload: OffloadPolicy {
                     udp_segment: false,
                     udp_gro: false,
-                    esp_relay: false,
+                    esp_relay: EspRelay::Off,
                 },
                 ..Scene::default().config
             },

@@ -28,7 +28,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use esp::EspWire;
-pub use options::{OffloadPolicy, OuterDf, SocketOptions};
+pub use options::{EspRelay, OffloadPolicy, OuterDf, SocketOptions};
 pub use relay::RelayWire;
 pub use udp::UdpWire;
 

@@ -56,7 +56,7 @@ enum Next {
 
 /// So many receive calls in a row brought as much as they asked for: the socket has more than
 /// this worker can take.
-const PRESSED: u32 = 2;
+const PRESSED: u32 = 4;
 
 impl Core {
     /// Opens what waits in a socket, at most one burst; under pressure with the other workers'

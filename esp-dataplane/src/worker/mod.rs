@@ -51,7 +51,7 @@ use crew::Crew;
 use listener::Listener;
 use thread::{Command, CoreSetup, Service, Setup, Tunnel, Worker};
 
-pub use crate::io::{OffloadPolicy, OuterDf};
+pub use crate::io::{EspRelay, OffloadPolicy, OuterDf};
 pub use nat_t::{NatTSendError, NatTSender};
 
 /// How the workers run.
@@ -124,7 +124,7 @@ pub enum DataPlaneError {
     /// A socket could not be opened.
     #[error("cannot open the {what} socket on {local}: {source}")]
     Socket {
-        /// "UDP" or "ESP".
+        /// "UDP", "ESP" or "ESP relay".
         what: &'static str,
         /// The local address.
         local: IpAddr,
@@ -368,7 +368,8 @@ impl DataPlane {
             }
         };
         let workers = u32::try_from(self.workers.len()).unwrap_or(u32::MAX);
-        let mut relays = open_relay(local, workers, &options).into_iter();
+        let relays = open_relay(local, workers, &options).map_err(failed("ESP relay"))?;
+        let mut relays = relays.into_iter();
         let mut listeners = Vec::with_capacity(self.workers.len());
         for number in 0..workers {
             let udp = UdpWire::open(nat_t, &options).map_err(failed("UDP"))?;
@@ -464,14 +465,16 @@ impl DataPlane {
 }
 
 /// A relay's end for each worker; none where the raw sockets have to do.
-fn open_relay(local: IpAddr, workers: u32, options: &SocketOptions) -> Vec<RelayWire> {
-    let IpAddr::V4(address) = local else {
-        return Vec::new();
+fn open_relay(local: IpAddr, workers: u32, options: &SocketOptions) -> io::Result<Vec<RelayWire>> {
+    let (IpAddr::V4(address), EspRelay::Auto | EspRelay::On) = (local, options.offload.esp_relay)
+    else {
+        return Ok(Vec::new());
     };
-    if !options.offload.esp_relay {
-        return Vec::new();
+    let opened = relay::open(address, workers, options);
+    if options.offload.esp_relay == EspRelay::On {
+        return opened;
     }
-    relay::open(address, workers, options).unwrap_or_else(|error| {
+    Ok(opened.unwrap_or_else(|error| {
         tracing::info!(
             %local, %error,
             "protocol 50 goes packet by packet; trains of it need Linux 6.6, CAP_SYS_ADMIN, \
@@ -479,7 +482,7 @@ fn open_relay(local: IpAddr, workers: u32, options: &SocketOptions) -> Vec<Relay
              fragmented"
         );
         Vec::new()
-    })
+    }))
 }
 
 impl Drop for DataPlane {
