@@ -23,6 +23,13 @@ use crate::sync::{AtomicU64, Ordering};
 /// Looks before a waiting worker offers its CPU to others: about a microsecond.
 const SPINS: u32 = 64;
 
+/// Whoever has the turn and is not done by then has lost its CPU to others, perhaps for a whole
+/// slice: offering ours again and again would not help it.
+const OFFERS: Duration = Duration::from_micros(100);
+
+/// How long a waiting worker sleeps before it looks again.
+const NAP: Duration = Duration::from_micros(50);
+
 /// Nobody is so slow but a worker that is gone; the others go on without it.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -72,10 +79,15 @@ impl Turnstile {
     fn wait_long(&self, first: u64) -> bool {
         let start = Instant::now();
         while !self.is_open_for(first) {
-            if start.elapsed() > PATIENCE {
+            let waited = start.elapsed();
+            if waited > PATIENCE {
                 return false;
             }
-            std::thread::yield_now();
+            if waited > OFFERS {
+                std::thread::sleep(NAP);
+            } else {
+                std::thread::yield_now();
+            }
         }
         true
     }

@@ -194,6 +194,7 @@ fn i1_two_workers_never_draw_the_same_iv() {
 }
 
 /// Does the ordered part of the work for one thing: its number goes to the log.
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 fn work(backlog: &Backlog<u64>, log: &Mutex<Vec<u64>>, (ticket, thing): (u64, u64)) {
     while !backlog.writes.is_open_for(ticket) {
         thread::yield_now();

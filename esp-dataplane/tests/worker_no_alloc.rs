@@ -1,6 +1,11 @@
 //! An established tunnel allocates nothing per packet: counted on the workers' own threads,
 //! with real devices and sockets; see `gateways` for the topology.
 #![expect(unsafe_code, reason = "an allocator is unsafe by its nature")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
 
 mod gateways;
 

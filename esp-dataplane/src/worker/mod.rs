@@ -2,7 +2,8 @@
 //!
 //! Worker `i` owns queue `i` of every tunnel device and a socket of its own on every local
 //! address; nothing on the packet path is shared but the SA table, which is read without a
-//! lock. The kernel keeps a flow on one queue and a peer on one socket, so order is kept.
+//! lock. The kernel keeps a flow on one queue and a peer on one socket, so order is kept. When
+//! one peer sends more than a worker can open, others help: see `crew`.
 //!
 //! ```text
 //!              +------------------- worker i, one epoll ------------------+
@@ -45,10 +46,10 @@ use ipsec_types::{ConnectionId, SendGate};
 use rustix::event::{EventfdFlags, eventfd};
 use vti::{MssClamp, TunQueue};
 
-use crate::io::{EspWire, IoCounterSnapshot, IoCounters, RelayWire, SocketOptions, UdpWire, relay};
+use crate::io::{EspWire, IoCounterSnapshot, IoCounters, SocketOptions, UdpWire};
 use crate::table::Sad;
 use crew::Crew;
-use listener::Listener;
+use listener::{Listener, open_relay};
 use thread::{Command, CoreSetup, Service, Setup, Tunnel, Worker};
 
 pub use crate::io::{EspRelay, OffloadPolicy, OuterDf};
@@ -462,27 +463,6 @@ impl DataPlane {
         // Lists of plain values are usable after a panic elsewhere.
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// A relay's end for each worker; none where the raw sockets have to do.
-fn open_relay(local: IpAddr, workers: u32, options: &SocketOptions) -> io::Result<Vec<RelayWire>> {
-    let (IpAddr::V4(address), EspRelay::Auto | EspRelay::On) = (local, options.offload.esp_relay)
-    else {
-        return Ok(Vec::new());
-    };
-    let opened = relay::open(address, workers, options);
-    if options.offload.esp_relay == EspRelay::On {
-        return opened;
-    }
-    Ok(opened.unwrap_or_else(|error| {
-        tracing::info!(
-            %local, %error,
-            "protocol 50 goes packet by packet; trains of it need Linux 6.6, CAP_SYS_ADMIN, \
-             CAP_NET_ADMIN and CAP_BPF, IPv4, no firewall mark and outer packets that may be \
-             fragmented"
-        );
-        Vec::new()
-    }))
 }
 
 impl Drop for DataPlane {
