@@ -119,8 +119,8 @@ fn the_two_nodes_of_the_pair_belong_together() {
 }
 
 /// Section, then key, then every value of it, as systemd reads a unit.
-fn unit() -> BTreeMap<String, BTreeMap<String, Vec<String>>> {
-    let text = std::fs::read_to_string(configs().join("vipsec.service")).unwrap();
+fn unit(name: &str) -> BTreeMap<String, BTreeMap<String, Vec<String>>> {
+    let text = std::fs::read_to_string(configs().join(name)).unwrap();
     let mut sections: BTreeMap<String, BTreeMap<String, Vec<String>>> = BTreeMap::new();
     let mut section = String::new();
     for line in text.lines().map(str::trim) {
@@ -143,9 +143,28 @@ fn unit() -> BTreeMap<String, BTreeMap<String, Vec<String>>> {
     sections
 }
 
+/// What the relay of protocol 50 needs: its namespace, its programs. The unit's lists are
+/// added to, and nothing else of it is touched.
+#[test]
+fn the_drop_in_permits_the_relay_and_nothing_else() {
+    let drop_in = unit("vipsec-esp-relay.conf");
+    let expected = [
+        ("AmbientCapabilities", "CAP_SYS_ADMIN"),
+        ("CapabilityBoundingSet", "CAP_SYS_ADMIN"),
+        ("RestrictNamespaces", "net"),
+        ("SystemCallFilter", "bpf"),
+    ];
+    let settings: Vec<(&str, &str)> = drop_in["Service"]
+        .iter()
+        .flat_map(|(key, values)| values.iter().map(|value| (key.as_str(), value.as_str())))
+        .collect();
+    assert_eq!(settings, expected);
+    assert_eq!(drop_in.len(), 1);
+}
+
 #[test]
 fn the_systemd_unit_gives_what_the_daemon_needs_and_no_more() {
-    let unit = unit();
+    let unit = unit("vipsec.service");
     let sections: Vec<&str> = unit.keys().map(String::as_str).collect();
     assert_eq!(sections, ["Install", "Service", "Unit"]);
     let service = &unit["Service"];

@@ -14,7 +14,9 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use esp_dataplane::worker::{ControlSink, DataPlane, DataPlaneConfig, OffloadPolicy, TunnelSpec};
+use esp_dataplane::worker::{
+    ControlSink, DataPlane, DataPlaneConfig, EspRelay, OffloadPolicy, TunnelSpec,
+};
 use esp_dataplane::{AeadBackends, InstallOptions, Sad, SadConfig};
 use ipsec_types::{
     ConnectionId, Direction, Encapsulation, EspSaPair, EspSaParams, EspSuite, SaLifetime,
@@ -162,7 +164,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         offload: OffloadPolicy {
             udp_segment: options.offload,
             udp_gro: options.offload,
-            esp_relay: options.offload,
+            esp_relay: if options.offload {
+                EspRelay::Auto
+            } else {
+                EspRelay::Off
+            },
         },
         ..DataPlaneConfig::default()
     };

@@ -130,6 +130,13 @@ pub struct Traffic {
     pub bytes: u64,
 }
 
+impl core::ops::AddAssign for Traffic {
+    fn add_assign(&mut self, other: Self) {
+        self.packets += other.packets;
+        self.bytes += other.bytes;
+    }
+}
+
 /// What one worker has counted. Aligned so that no two workers share a cache line (128: the
 /// prefetcher of current CPUs fetches lines in pairs).
 #[derive(Debug)]

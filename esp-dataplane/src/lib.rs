@@ -45,6 +45,12 @@ pub mod sa;
 pub mod sequence;
 mod sync;
 pub mod table;
+#[doc(hidden)]
+pub mod turn;
+// Not a child of `turn`, which the model checker's tests include with other atomics.
+#[cfg(test)]
+#[path = "turn/tests.rs"]
+mod turn_tests;
 pub mod worker;
 
 pub use counters::{CounterSnapshot, DropReason, Traffic, WorkerCounters};

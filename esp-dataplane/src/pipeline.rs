@@ -1,6 +1,8 @@
 //! One worker's way through the data plane: SA lookup, sealing and opening of whole trains,
 //! counting, events.
 
+pub(crate) mod stages;
+
 use core::ops::Range;
 use core::time::Duration;
 use std::net::SocketAddr;
@@ -11,7 +13,7 @@ use ipsec_types::{ConnectionId, Direction, Encapsulation, Flow, Spi};
 
 use crate::counters::{DropReason, Traffic, WorkerCounters};
 use crate::events::{EspEvent, EventSender, SoftLimitKind};
-use crate::packet::{self, OpenSlot, SealSlot};
+use crate::packet::{self, OpenSlot, OpenedTrain, SealSlot};
 use crate::sa::{InboundSa, OutboundSa};
 use crate::table::{FlowCache, Snapshot};
 
@@ -141,10 +143,13 @@ impl Pipeline {
         let mut opened = Traffic::default();
         let mut rest = slots;
         while !rest.is_empty() {
-            let (same_sa, train) = self.open_same_sa(buf, rest, from, encapsulation);
-            opened.packets += train.packets;
-            opened.bytes += train.bytes;
-            rest = rest.get_mut(same_sa..).unwrap_or_default();
+            let (same, sa) = self.front(buf, rest, from, encapsulation);
+            let (front, others) = rest.split_at_mut(same);
+            if let Some(sa) = sa {
+                let train = packet::open_train(&sa, buf, front, encapsulation);
+                opened += self.account_opened(&sa, front, from, train);
+            }
+            rest = others;
         }
         if opened.packets > 0 {
             self.counters.count_opened(opened);
@@ -152,27 +157,25 @@ impl Pipeline {
         usize::try_from(opened.packets).unwrap_or(usize::MAX)
     }
 
-    /// Opens the packets at the front that share an SPI; returns how many they are, at least 1.
-    fn open_same_sa(
+    /// How many slots at the front share an SPI, at least 1 unless there are none, and the SA
+    /// of that SPI. Without one they are refused and counted.
+    fn front(
         &mut self,
-        buf: &mut [u8],
+        buf: &[u8],
         slots: &mut [OpenSlot],
         from: SocketAddr,
         encapsulation: Encapsulation,
-    ) -> (usize, Traffic) {
-        let spi = slots
-            .first()
-            .map_or(Err(DropReason::Truncated), |slot| spi_at(buf, slot));
-        let same = slots
-            .iter()
-            .take_while(|slot| spi_at(buf, slot) == spi)
-            .count()
-            .max(1);
-        let slots = slots.get_mut(..same).unwrap_or_default();
+    ) -> (usize, Option<Arc<InboundSa>>) {
+        let Some(first) = slots.first() else {
+            return (0, None);
+        };
+        let spi = spi_at(buf, first);
+        let is_same = |slot: &&OpenSlot| spi_at(buf, slot) == spi;
+        let same = slots.iter().take_while(is_same).count().max(1);
         let refused = match spi {
             Err(reason) => reason,
-            Ok(spi) => match self.table.load().inbound(spi).map(Arc::clone) {
-                Some(sa) => return (same, self.open_with(&sa, buf, slots, from, encapsulation)),
+            Ok(spi) => match self.table.load().inbound(spi) {
+                Some(sa) => return (same, Some(Arc::clone(sa))),
                 None => {
                     let event = EspEvent::UnknownSpi {
                         spi,
@@ -184,22 +187,21 @@ impl Pipeline {
                 }
             },
         };
-        for slot in slots.iter_mut() {
+        for slot in slots.iter_mut().take(same) {
             slot.result = Err(refused);
         }
         self.counters.count(refused, same as u64);
-        (same, Traffic::default())
+        (same, None)
     }
 
-    fn open_with(
+    /// Counts what became of packets of one SA and tells the control plane what it should know.
+    fn account_opened(
         &mut self,
         sa: &InboundSa,
-        buf: &mut [u8],
-        slots: &mut [OpenSlot],
+        slots: &[OpenSlot],
         from: SocketAddr,
-        encapsulation: Encapsulation,
+        train: OpenedTrain,
     ) -> Traffic {
-        let train = packet::open_train(sa, buf, slots, encapsulation);
         let traffic = train.traffic;
         if traffic.packets != slots.len() as u64 {
             self.count_refused(slots.iter().filter_map(|slot| slot.result.as_ref().err()));

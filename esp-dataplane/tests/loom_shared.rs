@@ -1,14 +1,22 @@
 //! Every interleaving of the lock-free parts: two workers on one replay window, one sequence
-//! range, one IV partition.
+//! range, one IV partition, one backlog of received bursts.
 //!
 //! The files under test are included a second time, with loom's atomics in the place of the
 //! real ones; nothing else differs.
 
 /// Loom's atomics under the names that the included files ask for.
 mod sync {
+    pub(crate) use loom::sync::Mutex;
     pub(crate) use loom::sync::atomic::{AtomicU64, Ordering};
 }
 
+#[path = "../src/worker/backlog.rs"]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    reason = "only a part of the file is used here"
+)]
+mod backlog;
 #[path = "../src/iv.rs"]
 #[allow(
     dead_code,
@@ -31,9 +39,18 @@ mod replay;
 )]
 mod sequence;
 
-use loom::sync::Arc;
+#[path = "../src/turn.rs"]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    reason = "only a part of the file is used here"
+)]
+mod turn;
+
+use loom::sync::{Arc, Mutex};
 use loom::thread;
 
+use backlog::Backlog;
 use iv::{Epoch, IvPartition, Member};
 use replay::ReplayWindow;
 use sequence::{SequenceRange, SequenceWidth};
@@ -173,5 +190,74 @@ fn i1_two_workers_never_draw_the_same_iv() {
         let there = there.join().unwrap();
         assert!(here.is_ok() ^ there.is_ok());
         assert!(ivs.draw(1).is_err());
+    });
+}
+
+/// Does the ordered part of the work for one thing: its number goes to the log.
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+fn work(backlog: &Backlog<u64>, log: &Mutex<Vec<u64>>, (ticket, thing): (u64, u64)) {
+    while !backlog.writes.is_open_for(ticket) {
+        thread::yield_now();
+    }
+    log.lock().unwrap().push(thing);
+    backlog.give_back(ticket, 0);
+    backlog.writes.pass(ticket + 1);
+}
+
+/// The owner and a helper work on what the owner lays out: each thing once, in order, and all
+/// spares come back.
+#[test]
+fn a_backlog_is_worked_off_once_and_in_order() {
+    explore(|| {
+        let backlog = Arc::new(Backlog::new([0, 0].into_iter()));
+        let log = Arc::new(Mutex::new(Vec::new()));
+        assert!(backlog.lay_out(|thing| *thing = 7));
+        let helper = {
+            let (backlog, log) = (Arc::clone(&backlog), Arc::clone(&log));
+            thread::spawn(move || {
+                if let Some(taken) = backlog.take() {
+                    work(&backlog, &log, taken);
+                }
+            })
+        };
+        assert!(backlog.lay_out(|thing| *thing = 8));
+        while let Some(taken) = backlog.take() {
+            work(&backlog, &log, taken);
+        }
+        helper.join().unwrap();
+        assert!(backlog.is_done());
+        assert_eq!(*log.lock().unwrap(), [7, 8]);
+        assert!(backlog.lay_out(|_| {}) && backlog.lay_out(|_| {}));
+        assert!(!backlog.lay_out(|_| {}), "two places only");
+    });
+}
+
+/// The ring is full while a helper takes, works and brings back: the owner never fills what is
+/// not a spare.
+#[test]
+fn what_somebody_has_is_not_filled_again() {
+    explore(|| {
+        let backlog = Arc::new(Backlog::new([0].into_iter()));
+        let log = Arc::new(Mutex::new(Vec::new()));
+        assert!(backlog.lay_out(|thing| *thing = 7));
+        let helper = {
+            let (backlog, log) = (Arc::clone(&backlog), Arc::clone(&log));
+            thread::spawn(move || {
+                if let Some(taken) = backlog.take() {
+                    work(&backlog, &log, taken);
+                }
+            })
+        };
+        let was_laid_out = backlog.lay_out(|thing| {
+            assert_eq!(*thing, 0, "not a spare");
+            *thing = 8;
+        });
+        while let Some(taken) = backlog.take() {
+            work(&backlog, &log, taken);
+        }
+        helper.join().unwrap();
+        let expected: &[u64] = if was_laid_out { &[7, 8] } else { &[7] };
+        assert_eq!(*log.lock().unwrap(), expected);
+        assert_eq!(backlog.waiting() + backlog.in_work(), 0);
     });
 }

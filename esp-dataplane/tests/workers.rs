@@ -15,7 +15,7 @@ use std::time::Duration;
 use esp_dataplane::DropReason;
 use esp_dataplane::iv::{Epoch, Member};
 use esp_dataplane::sa::{Activation, Resume};
-use esp_dataplane::worker::{DataPlaneConfig, NatTSendError, OffloadPolicy};
+use esp_dataplane::worker::{DataPlaneConfig, EspRelay, NatTSendError, OffloadPolicy};
 use gateways::{CONNECTION, Gateway, Scene, WAN_A, WAN_B, eventually, gateways};
 use ipsec_types::Encapsulation;
 
@@ -188,14 +188,66 @@ fn two_workers_carry_the_same() {
             "two workers",
             &Scene {
                 encapsulation,
-                suite: "aes128-sha256",
-                config: DataPlaneConfig {
-                    workers: 2,
-                    ..Scene::default().config
-                },
-                ..Scene::default()
+                ..with_two_workers("aes128-sha256")
             },
         );
+    }
+}
+
+fn with_two_workers(suite: &'static str) -> Scene {
+    Scene {
+        suite,
+        config: DataPlaneConfig {
+            workers: 2,
+            ..Scene::default().config
+        },
+        ..Scene::default()
+    }
+}
+
+/// One peer's packets come by one socket; when there are more than one worker can take, another
+/// opens a part of them. The host sees every datagram of the flow in its place.
+#[test]
+fn a_flow_stays_in_order_whoever_opens_it() {
+    // A slow suite, so that the receiving worker does not keep pace.
+    let Some((a, b)) = gateways("helpers", &with_two_workers("aes256-sha1")) else {
+        return;
+    };
+    tcp_both_ways(&a, &b, "10.9.0.2:5000", 1 << 20);
+    let receiver = b.space.run(|| UdpSocket::bind("10.9.0.2:6000").unwrap());
+    let sender = a.space.run(|| UdpSocket::bind("10.9.0.1:0").unwrap());
+    sender.connect("10.9.0.2:6000").unwrap();
+    receiver
+        .set_read_timeout(Some(Duration::from_secs(1)))
+        .unwrap();
+    let reading = std::thread::spawn(move || {
+        let (mut buffer, mut last, mut came) = ([0; 1400], 0, 0_u32);
+        while let Ok(len) = receiver.recv(&mut buffer) {
+            let number = u32::from_be_bytes(*buffer[..len].first_chunk().unwrap());
+            assert!(number > last, "{number} came behind {last}");
+            last = number;
+            came += 1;
+        }
+        came
+    });
+    let helped = || b.plane.counters().bursts_helped;
+    let mut number = 0_u32;
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while (helped() < 20 || number < 20_000) && std::time::Instant::now() < deadline {
+        number += 1;
+        let mut datagram = [7; 1300];
+        datagram[..4].copy_from_slice(&number.to_be_bytes());
+        // A full queue loses some: that is another test's business.
+        let _full = sender.send(&datagram);
+    }
+    let came = reading.join().unwrap();
+    assert!(came > 1000, "{came} of {number}");
+    let counters = b.plane.counters();
+    assert!(counters.bursts_helped >= 20, "{counters:?}");
+    assert!(counters.bursts_helped <= counters.bursts_shared);
+    assert_eq!(counters.turns_given_up, 0);
+    for reason in [DropReason::Replayed, DropReason::TooOld, DropReason::BadIcv] {
+        assert_eq!(b.drops(reason), 0, "{reason}");
     }
 }
 
@@ -208,7 +260,7 @@ fn without_any_offload_the_same_arrives() {
                 offload: OffloadPolicy {
                     udp_segment: false,
                     udp_gro: false,
-                    esp_relay: false,
+                    esp_relay: EspRelay::Off,
                 },
                 ..Scene::default().config
             },

@@ -31,6 +31,7 @@ section! {
         pin_workers: bool,
         busy_poll: DurationText,
         firewall_mark: i64,
+        esp_relay: String,
         control_socket: String,
         log: String,
     }

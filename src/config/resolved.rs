@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use esp_dataplane::worker::EspRelay;
 use ikev1::config::Connection;
 use ipnet::IpNet;
 use ipsec_types::ConnectionId;
@@ -51,6 +52,8 @@ pub struct Gateway {
     pub busy_poll: Duration,
     /// Firewall mark (`SO_MARK`) of everything the daemon sends to peers.
     pub firewall_mark: Option<u32>,
+    /// Whether protocol 50 goes through the kernel in trains.
+    pub esp_relay: EspRelay,
     /// Where `vipsec status` and the other commands reach the daemon.
     pub control_socket: PathBuf,
     /// Filter directives of the log, such as `info` or `info,ikev1=debug`.

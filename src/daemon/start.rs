@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use esp_dataplane::worker::{ControlSink, DataPlane, DataPlaneConfig};
+use esp_dataplane::worker::{ControlSink, DataPlane, DataPlaneConfig, OffloadPolicy};
 use esp_dataplane::{AeadBackends, Sad, SadConfig};
 use ikev1::{Negotiator, Standby};
 use ipsec_types::SendGate;
@@ -122,6 +122,10 @@ fn parts(
             pin: config.gateway.pin_workers,
             busy_poll: config.gateway.busy_poll,
             mark,
+            offload: OffloadPolicy {
+                esp_relay: config.gateway.esp_relay,
+                ..OffloadPolicy::default()
+            },
             ..DataPlaneConfig::default()
         },
         &gate,

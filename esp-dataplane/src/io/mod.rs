@@ -28,7 +28,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use esp::EspWire;
-pub use options::{OffloadPolicy, OuterDf, SocketOptions};
+pub use options::{EspRelay, OffloadPolicy, OuterDf, SocketOptions};
 pub use relay::RelayWire;
 pub use udp::UdpWire;
 
@@ -136,15 +136,22 @@ pub struct RxMessage {
     pub traffic_class: u8,
 }
 
-/// A reused buffer for received messages.
-pub struct RxBatch {
+/// Messages that came with one receive call, and the buffer that they stand in.
+pub struct Burst {
     buffer: Box<[u8]>,
     messages: Vec<RxMessage>,
+}
+
+/// A reused buffer for received messages.
+pub struct RxBatch {
+    burst: Burst,
     queue: ReceiveQueue,
     /// How many messages the next call asks for.
     wanted: usize,
     /// Messages dropped because the kernel had to cut them, or their sender is unknown.
     truncated: u64,
+    /// The last call brought as many messages as it asked for.
+    filled: bool,
 }
 
 /// A message is at most this long.
@@ -167,23 +174,69 @@ impl Default for RxBatch {
     }
 }
 
+impl Default for Burst {
+    fn default() -> Self {
+        Self {
+            // Fresh zero pages: the kernel gives memory only to slots that are ever used.
+            buffer: vec![0; SLOT_STRIDE * RX_MESSAGES].into_boxed_slice(),
+            messages: Vec::with_capacity(RX_MESSAGES),
+        }
+    }
+}
+
+impl Burst {
+    /// The received messages and the buffer they stand in.
+    pub fn parts(&mut self) -> (&[RxMessage], &mut [u8]) {
+        (&self.messages, &mut self.buffer)
+    }
+
+    /// A burst as if received: for tests of what comes after.
+    #[cfg(test)]
+    pub(crate) fn of(datagrams: &[Vec<u8>], from: SocketAddr) -> Self {
+        let mut burst = Self::default();
+        let mut start = 0;
+        for datagram in datagrams {
+            let len = datagram.len();
+            burst.buffer[start..start + len].copy_from_slice(datagram);
+            burst.messages.push(RxMessage {
+                start,
+                len,
+                stride: len.max(1),
+                from,
+                traffic_class: 0,
+            });
+            start += len;
+        }
+        burst
+    }
+}
+
 impl RxBatch {
     /// An empty batch with its buffer.
     #[must_use]
     pub fn new() -> Self {
         Self {
-            // Fresh zero pages: the kernel gives memory only to slots that are ever used.
-            buffer: vec![0; SLOT_STRIDE * RX_MESSAGES].into_boxed_slice(),
-            messages: Vec::with_capacity(RX_MESSAGES),
+            burst: Burst::default(),
             queue: ReceiveQueue::new(RX_MESSAGES),
             wanted: RX_MESSAGES,
             truncated: 0,
+            filled: false,
         }
     }
 
     /// The received messages and the buffer they stand in.
     pub fn parts(&mut self) -> (&[RxMessage], &mut [u8]) {
-        (&self.messages, &mut self.buffer)
+        self.burst.parts()
+    }
+
+    /// What was received.
+    pub(crate) const fn burst(&mut self) -> &mut Burst {
+        &mut self.burst
+    }
+
+    /// True when the last call brought as many messages as it asked for: more may be waiting.
+    pub(crate) const fn is_filled(&self) -> bool {
+        self.filled
     }
 
     /// Messages of the last call that were dropped because they were cut.
@@ -194,7 +247,7 @@ impl RxBatch {
 
     /// The ports of senders say nothing: protocol 50 has none.
     fn forget_ports(&mut self) {
-        for message in &mut self.messages {
+        for message in &mut self.burst.messages {
             message.from.set_port(0);
         }
     }
@@ -206,10 +259,10 @@ impl RxBatch {
         fd: BorrowedFd<'_>,
         describe: impl Fn(usize, &[u8], &Incoming) -> Option<RxMessage>,
     ) -> io::Result<usize> {
-        self.messages.clear();
+        let Burst { buffer, messages } = &mut self.burst;
+        messages.clear();
         self.truncated = 0;
-        let places = self
-            .buffer
+        let places = buffer
             .chunks_mut(SLOT_STRIDE)
             .filter_map(|slot| slot.get_mut(..SLOT))
             .take(self.wanted);
@@ -220,16 +273,17 @@ impl RxBatch {
                 continue;
             };
             let start = index * SLOT_STRIDE;
-            let slot = self.buffer.get(start..start + incoming.len.min(SLOT));
+            let slot = buffer.get(start..start + incoming.len.min(SLOT));
             bytes += incoming.len;
             let message = slot
                 .filter(|_| !incoming.truncated)
                 .and_then(|slot| describe(start, slot, &incoming));
             match message {
-                Some(message) => self.messages.push(message),
+                Some(message) => messages.push(message),
                 None => self.truncated += 1,
             }
         }
+        self.filled = received == self.wanted;
         if let Some(average) = bytes.checked_div(received) {
             self.wanted = (RX_BURST_BYTES / average.max(1)).clamp(2, RX_MESSAGES);
         }
@@ -367,8 +421,12 @@ io_counters! {
     packets_out,
     /// ESP packets that came, before any check.
     packets_in,
-    /// Times a worker has not waited any longer for one that had numbers before it.
+    /// Times a worker has not waited any longer for one that had its turn before it.
     turns_given_up,
+    /// Inbound bursts laid out for other workers, who open them if they are sooner there.
+    bursts_shared,
+    /// Inbound bursts that came by another worker's socket and were opened by this one.
+    bursts_helped,
     /// Trains that the kernel refused to cut and that were sent packet by packet.
     uncut_trains,
     /// Packets and super-packets given back to the kernel while a tunnel is reflected.

@@ -20,6 +20,20 @@ pub enum OuterDf {
     Set,
 }
 
+/// Whether programs in the kernel turn UDP trains into protocol 50 and back; see
+/// docs/decisions/0006-protocol-50-io.md.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum EspRelay {
+    /// Where the kernel and the process's privileges permit it; otherwise, with a word in the
+    /// log, protocol 50 goes packet by packet.
+    #[default]
+    Auto,
+    /// On every IPv4 address, or it is an error.
+    On,
+    /// Nowhere.
+    Off,
+}
+
 /// Which of the kernel's offers to use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OffloadPolicy {
@@ -27,9 +41,8 @@ pub struct OffloadPolicy {
     pub udp_segment: bool,
     /// Take trains that the kernel has put together.
     pub udp_gro: bool,
-    /// Let programs in the kernel turn UDP trains into protocol 50 and back; see
-    /// docs/decisions/0006-protocol-50-io.md.
-    pub esp_relay: bool,
+    /// Let programs in the kernel carry protocol 50 in trains.
+    pub esp_relay: EspRelay,
 }
 
 impl Default for OffloadPolicy {
@@ -37,7 +50,7 @@ impl Default for OffloadPolicy {
         Self {
             udp_segment: true,
             udp_gro: true,
-            esp_relay: true,
+            esp_relay: EspRelay::Auto,
         }
     }
 }

@@ -14,6 +14,7 @@ mod open;
 mod seal;
 
 pub use open::{OpenSlot, Opened, OpenedTrain, open, open_train, spi_of};
+pub(crate) use open::{authenticate_train, check_train};
 pub use seal::{SealSlot, Sealed, seal_train};
 
 use ipsec_types::Spi;

@@ -109,28 +109,55 @@ pub fn open_train(
     let mut total = OpenedTrain::default();
     for stretch in slots.chunks_mut(STRETCH) {
         let mut seqs = [const { Err(DropReason::Truncated) }; STRETCH];
-        for (seq, slot) in seqs.iter_mut().zip(&*stretch) {
-            *seq = match bytes_of(buf, slot) {
-                Some(bytes) => authenticate(sa, bytes, encapsulation),
-                None => Err(DropReason::Truncated),
-            };
-        }
         let seqs = seqs.get_mut(..stretch.len()).unwrap_or_default();
+        authenticate_train(sa, buf, stretch, encapsulation, seqs);
         total.moved_edge |= sa.replay.commit_train_after_auth(seqs).is_some();
-        for (slot, seq) in stretch.iter_mut().zip(&*seqs) {
-            slot.result = match (*seq, bytes_of(buf, slot)) {
-                (Ok(seq), Some(bytes)) => check_plaintext(sa, bytes, slot, seq),
-                (Err(reason), _) => Err(reason),
-                (Ok(_), None) => Err(DropReason::Truncated),
-            };
-            if let Ok(opened) = &slot.result {
-                total.traffic.packets += 1;
-                total.traffic.bytes += opened.inner.len() as u64;
-                total.ecn_marked += u64::from(opened.ecn_marked);
-            }
-        }
+        check_train(sa, buf, stretch, seqs, &mut total);
     }
     total
+}
+
+/// The first third of [`open_train`]: early replay check, ICV, decryption. Each authentic
+/// packet's sequence number goes to its place in `seqs`; the replay window does not know of it
+/// yet.
+#[inline]
+pub(crate) fn authenticate_train(
+    sa: &InboundSa,
+    buf: &mut [u8],
+    slots: &[OpenSlot],
+    encapsulation: Encapsulation,
+    seqs: &mut [Result<u64, DropReason>],
+) {
+    for (seq, slot) in seqs.iter_mut().zip(slots) {
+        *seq = match bytes_of(buf, slot) {
+            Some(bytes) => authenticate(sa, bytes, encapsulation),
+            None => Err(DropReason::Truncated),
+        };
+    }
+}
+
+/// The last third of [`open_train`], for the numbers that the replay window has accepted:
+/// padding, inner packet, selectors, ECN. Every slot gets its result.
+#[inline]
+pub(crate) fn check_train(
+    sa: &InboundSa,
+    buf: &mut [u8],
+    slots: &mut [OpenSlot],
+    seqs: &[Result<u64, DropReason>],
+    total: &mut OpenedTrain,
+) {
+    for (slot, seq) in slots.iter_mut().zip(seqs) {
+        slot.result = match (*seq, bytes_of(buf, slot)) {
+            (Ok(seq), Some(bytes)) => check_plaintext(sa, bytes, slot, seq),
+            (Err(reason), _) => Err(reason),
+            (Ok(_), None) => Err(DropReason::Truncated),
+        };
+        if let Ok(opened) = &slot.result {
+            total.traffic.packets += 1;
+            total.traffic.bytes += opened.inner.len() as u64;
+            total.ecn_marked += u64::from(opened.ecn_marked);
+        }
+    }
 }
 
 fn bytes_of<'buf>(buf: &'buf mut [u8], slot: &OpenSlot) -> Option<&'buf mut [u8]> {

@@ -6,7 +6,6 @@
 mod inbound;
 mod outbound;
 mod state;
-mod turn;
 
 pub use inbound::InboundSa;
 pub use outbound::{OutboundSa, SealRun};

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use ipsec_types::{ConnectionId, Direction, EspSaParams, SelectorPair, Spi};
 
-use super::turn::Turnstile;
 use super::{
     Activation, BadSa, ByteLimits, Endpoints, Framing, ImportError, OutboundState, SaTraffic,
 };
@@ -16,6 +15,7 @@ use crate::crypto::{AeadBackends, SaCipher};
 use crate::events::SoftLimitKind;
 use crate::iv::{Epoch, IvPartition, Member};
 use crate::sequence::{Exhausted, SequenceRange, SequenceWidth};
+use crate::turn::Turnstile;
 
 /// From here on an SA asks to be replaced: 7/8 of an epoch's IVs.
 const IV_SOFT_LIMIT: u64 = (1 << 48) / 8 * 7;

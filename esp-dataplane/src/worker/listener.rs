@@ -1,10 +1,13 @@
 //! A worker's sockets on one local address.
 
-use std::net::SocketAddr;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
 
 use ipsec_types::Encapsulation;
 
-use crate::io::{EspWire, RelayWire, Sent, Train, TxScratch, UdpWire, Wire};
+use crate::io::{
+    EspRelay, EspWire, RelayWire, Sent, SocketOptions, Train, TxScratch, UdpWire, Wire, relay,
+};
 
 /// This worker's sockets on one local address.
 pub(super) struct Listener {
@@ -87,4 +90,29 @@ impl Listener {
         }
         sent
     }
+}
+
+/// A relay's end for each worker; none where the raw sockets have to do.
+pub(super) fn open_relay(
+    local: IpAddr,
+    workers: u32,
+    options: &SocketOptions,
+) -> io::Result<Vec<RelayWire>> {
+    let (IpAddr::V4(address), EspRelay::Auto | EspRelay::On) = (local, options.offload.esp_relay)
+    else {
+        return Ok(Vec::new());
+    };
+    let opened = relay::open(address, workers, options);
+    if options.offload.esp_relay == EspRelay::On {
+        return opened;
+    }
+    Ok(opened.unwrap_or_else(|error| {
+        tracing::info!(
+            %local, %error,
+            "protocol 50 goes packet by packet; trains of it need Linux 6.6, CAP_SYS_ADMIN, \
+             CAP_NET_ADMIN and CAP_BPF, IPv4, no firewall mark and outer packets that may be \
+             fragmented"
+        );
+        Vec::new()
+    }))
 }

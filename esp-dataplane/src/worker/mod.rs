@@ -2,7 +2,8 @@
 //!
 //! Worker `i` owns queue `i` of every tunnel device and a socket of its own on every local
 //! address; nothing on the packet path is shared but the SA table, which is read without a
-//! lock. The kernel keeps a flow on one queue and a peer on one socket, so order is kept.
+//! lock. The kernel keeps a flow on one queue and a peer on one socket, so order is kept. When
+//! one peer sends more than a worker can open, others help: see `crew`.
 //!
 //! ```text
 //!              +------------------- worker i, one epoll ------------------+
@@ -22,11 +23,15 @@
 //!
 //! A burst takes what is there and never waits for more.
 
+#[doc(hidden)]
+pub mod backlog;
+mod crew;
 mod inbound;
 mod listener;
 mod nat_t;
 mod outbound;
 mod outbox;
+mod ports;
 mod thread;
 
 use core::time::Duration;
@@ -41,12 +46,13 @@ use ipsec_types::{ConnectionId, SendGate};
 use rustix::event::{EventfdFlags, eventfd};
 use vti::{MssClamp, TunQueue};
 
-use crate::io::{EspWire, IoCounterSnapshot, IoCounters, RelayWire, SocketOptions, UdpWire, relay};
+use crate::io::{EspWire, IoCounterSnapshot, IoCounters, SocketOptions, UdpWire};
 use crate::table::Sad;
-use listener::Listener;
-use thread::{Command, Service, Tunnel, Worker};
+use crew::Crew;
+use listener::{Listener, open_relay};
+use thread::{Command, CoreSetup, Service, Setup, Tunnel, Worker};
 
-pub use crate::io::{OffloadPolicy, OuterDf};
+pub use crate::io::{EspRelay, OffloadPolicy, OuterDf};
 pub use nat_t::{NatTSendError, NatTSender};
 
 /// How the workers run.
@@ -119,7 +125,7 @@ pub enum DataPlaneError {
     /// A socket could not be opened.
     #[error("cannot open the {what} socket on {local}: {source}")]
     Socket {
-        /// "UDP" or "ESP".
+        /// "UDP", "ESP" or "ESP relay".
         what: &'static str,
         /// The local address.
         local: IpAddr,
@@ -190,19 +196,27 @@ impl DataPlane {
             config,
             known: Mutex::default(),
         };
-        for number in 0..plane.config.workers.max(1) {
-            let wake = Arc::new(eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?);
+        let workers = plane.config.workers.max(1);
+        let wakes: Vec<Arc<OwnedFd>> = (0..workers)
+            .map(|_| eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC).map(Arc::new))
+            .collect::<Result<_, _>>()?;
+        let crew = Crew::new(wakes.iter().cloned(), workers);
+        for (number, wake) in wakes.into_iter().enumerate() {
             let (commands, inbox) = channel();
             let counters = Arc::new(IoCounters::default());
-            let setup = thread::Setup {
+            let setup = Setup {
                 busy_poll: plane.config.busy_poll,
                 cpu: cpus.get(number % cpus.len().max(1)).copied(),
-                gate: Arc::clone(gate),
-                sink: Arc::clone(sink),
-                counters: Arc::clone(&counters),
-                pipeline: sad.pipeline(number),
                 wake: Arc::clone(&wake),
                 inbox,
+                core: CoreSetup {
+                    gate: Arc::clone(gate),
+                    sink: Arc::clone(sink),
+                    counters: Arc::clone(&counters),
+                    pipeline: sad.pipeline(number),
+                    crew: Arc::clone(&crew),
+                    number,
+                },
             };
             let thread = std::thread::Builder::new()
                 .name(format!("vipsec-w{number}"))
@@ -355,7 +369,8 @@ impl DataPlane {
             }
         };
         let workers = u32::try_from(self.workers.len()).unwrap_or(u32::MAX);
-        let mut relays = open_relay(local, workers, &options).into_iter();
+        let relays = open_relay(local, workers, &options).map_err(failed("ESP relay"))?;
+        let mut relays = relays.into_iter();
         let mut listeners = Vec::with_capacity(self.workers.len());
         for number in 0..workers {
             let udp = UdpWire::open(nat_t, &options).map_err(failed("UDP"))?;
@@ -448,25 +463,6 @@ impl DataPlane {
         // Lists of plain values are usable after a panic elsewhere.
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// A relay's end for each worker; none where the raw sockets have to do.
-fn open_relay(local: IpAddr, workers: u32, options: &SocketOptions) -> Vec<RelayWire> {
-    let IpAddr::V4(address) = local else {
-        return Vec::new();
-    };
-    if !options.offload.esp_relay {
-        return Vec::new();
-    }
-    relay::open(address, workers, options).unwrap_or_else(|error| {
-        tracing::info!(
-            %local, %error,
-            "protocol 50 goes packet by packet; trains of it need Linux 6.6, CAP_SYS_ADMIN, \
-             CAP_NET_ADMIN and CAP_BPF, IPv4, no firewall mark and outer packets that may be \
-             fragmented"
-        );
-        Vec::new()
-    })
 }
 
 impl Drop for DataPlane {

@@ -1,7 +1,6 @@
 //! One worker: its epoll loop, its commands, and what it owns.
 
 use core::time::Duration;
-use std::collections::HashMap;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -16,22 +15,33 @@ use vti::icmp::AnswerLimit;
 use vti::{Coalescer, MssLimits, TunQueue, VirtioHeader};
 
 use super::ControlSink;
+use super::crew::Crew;
 use super::listener::{Inlet, Listener};
 use super::outbox::Outbox;
+use super::ports::{Port, Ports};
 use crate::io::{IoCounters, RxBatch, Train, TxScratch, count};
 use crate::packet::OpenSlot;
 use crate::pipeline::Pipeline;
+use crate::pipeline::stages::Stages;
 
 /// What a worker is started with.
 pub(super) struct Setup {
     pub(super) busy_poll: Duration,
     pub(super) cpu: Option<usize>,
+    pub(super) wake: Arc<OwnedFd>,
+    pub(super) inbox: Receiver<Command>,
+    pub(super) core: CoreSetup,
+}
+
+/// What both directions are started with.
+pub(super) struct CoreSetup {
     pub(super) gate: Arc<SendGate>,
     pub(super) sink: Arc<dyn ControlSink>,
     pub(super) counters: Arc<IoCounters>,
     pub(super) pipeline: Pipeline,
-    pub(super) wake: Arc<OwnedFd>,
-    pub(super) inbox: Receiver<Command>,
+    pub(super) crew: Arc<Crew>,
+    /// Its place in the crew.
+    pub(super) number: usize,
 }
 
 /// A change, and whom to tell that it is done.
@@ -60,7 +70,7 @@ pub(super) enum Service {
 /// One queue of a tunnel device.
 pub(super) struct Tunnel {
     pub(super) connection: ConnectionId,
-    pub(super) queue: TunQueue,
+    pub(super) queue: Arc<TunQueue>,
     pub(super) mtu: u16,
     pub(super) mss: Option<MssLimits>,
     pub(super) answers: AnswerLimit,
@@ -76,7 +86,7 @@ impl Tunnel {
     ) -> Self {
         Self {
             connection,
-            queue,
+            queue: Arc::new(queue),
             mtu,
             mss,
             answers: AnswerLimit::new(Duration::ZERO),
@@ -149,9 +159,36 @@ pub(super) struct Core {
     pub(super) trains: Vec<Train>,
     pub(super) scratch: TxScratch,
     pub(super) slots: Vec<OpenSlot>,
+    pub(super) stages: Stages,
     pub(super) coalescer: Coalescer,
-    /// Where a connection's tunnel stands in the worker's list.
-    pub(super) homes: HashMap<ConnectionId, usize>,
+    pub(super) ports: Arc<Ports>,
+    pub(super) crew: Arc<Crew>,
+    /// This worker's place in the crew.
+    pub(super) number: usize,
+    /// Receive calls in a row that brought as much as they asked for.
+    pub(super) pressed: u32,
+}
+
+impl Core {
+    pub(super) fn new(setup: CoreSetup) -> Self {
+        Self {
+            listeners: Vec::new(),
+            gate: setup.gate,
+            sink: setup.sink,
+            counters: setup.counters,
+            pipeline: setup.pipeline,
+            outbox: Outbox::new(),
+            trains: Vec::with_capacity(512),
+            scratch: TxScratch::default(),
+            slots: Vec::with_capacity(BATCH),
+            stages: Stages::with_capacity(BATCH),
+            coalescer: Coalescer::with_capacity(BATCH),
+            ports: Arc::default(),
+            crew: setup.crew,
+            number: setup.number,
+            pressed: 0,
+        }
+    }
 }
 
 impl Worker {
@@ -168,19 +205,7 @@ impl Worker {
             tunnels: Vec::new(),
             read_buffer: vec![0; READ_BUFFER].into_boxed_slice(),
             batch: RxBatch::new(),
-            core: Core {
-                listeners: Vec::new(),
-                gate: setup.gate,
-                sink: setup.sink,
-                counters: setup.counters,
-                pipeline: setup.pipeline,
-                outbox: Outbox::new(),
-                trains: Vec::with_capacity(512),
-                scratch: TxScratch::default(),
-                slots: Vec::with_capacity(BATCH),
-                coalescer: Coalescer::with_capacity(BATCH),
-                homes: HashMap::new(),
-            },
+            core: Core::new(setup.core),
         });
         match worker {
             Ok(mut worker) => {
@@ -198,24 +223,34 @@ impl Worker {
         let mut last_work: Option<Instant> = None;
         loop {
             let spins = last_work.is_some_and(|at| at.elapsed() < self.busy_poll);
-            let timeout = spins.then(Timespec::default);
+            let has_work = self.core.crew.has_work();
+            let timeout = (spins || has_work).then(Timespec::default);
             events.clear();
             let spare = rustix::buffer::spare_capacity(&mut events);
+            self.core.crew.set_rest(self.core.number, !has_work);
             match epoll::wait(&self.epoll, spare, timeout.as_ref()) {
                 Ok(_) => {}
                 Err(rustix::io::Errno::INTR) => continue,
                 Err(error) => return Err(error.into()),
             }
-            let mut woken = false;
+            self.core.crew.set_rest(self.core.number, false);
+            let (mut woken, mut received) = (false, false);
             for event in &events {
                 match Source::of(event.data) {
                     Source::Wake => woken = true,
                     Source::Tunnel(index) => self.outbound_burst(index),
-                    Source::Listener(index, inlet) => self.inbound_burst(index, inlet),
+                    Source::Listener(index, inlet) => {
+                        received = true;
+                        self.core.inbound_burst(index, inlet, &mut self.batch);
+                    }
                 }
             }
             if !events.is_empty() && self.busy_poll > Duration::ZERO {
                 last_work = Some(Instant::now());
+            }
+            // Whoever receives has the next burst of its own to look after first.
+            if !received && self.core.crew.has_work() {
+                self.core.help();
             }
             // Commands come last: an event of this round never meets a source that took the
             // place of the one it was for.
@@ -246,16 +281,13 @@ impl Worker {
         let _forgotten = epoll::delete(&self.epoll, &tunnel.queue);
     }
 
-    fn inbound_burst(&mut self, index: usize, inlet: Inlet) {
-        self.core
-            .inbound_burst(index, inlet, &mut self.batch, &self.tunnels);
-    }
-
     /// Carries out what waits; true when the worker is to end.
     fn obey(&mut self) -> bool {
         let mut count = [0; 8];
         // Level-triggered: it must be read to become quiet. Its value does not matter.
         let _read = rustix::io::read(&self.wake, &mut count);
+        // A helper is woken this way too. Others see the tunnels only until a change.
+        self.core.call_helpers_home();
         loop {
             let done = match self.inbox.try_recv() {
                 Ok(Command::AddTunnel(tunnel, done)) => {
@@ -265,7 +297,7 @@ impl Worker {
                 Ok(Command::RemoveTunnel(connection, done)) => {
                     let is_it = |tunnel: &Tunnel| tunnel.connection == connection;
                     take(&mut self.tunnels, is_it);
-                    self.core.homes.remove(&connection);
+                    Arc::make_mut(&mut self.core.ports).remove(connection);
                     done
                 }
                 Ok(Command::Serve(connection, service, done)) => {
@@ -298,21 +330,25 @@ impl Worker {
         if let Err(error) = self.watch(&tunnel.queue, Source::Tunnel(index)) {
             tracing::error!(%error, "cannot wait for a tunnel device");
         }
-        self.core.homes.insert(tunnel.connection, index);
+        let port = Port {
+            queue: Arc::clone(&tunnel.queue),
+            mss: tunnel.mss,
+        };
+        Arc::make_mut(&mut self.core.ports).add(index, tunnel.connection, port);
         if let Some(place) = self.tunnels.get_mut(index) {
             *place = Some(tunnel);
         }
     }
 
     fn set_service_of_all(&mut self, service: Service) {
-        let all: Vec<ConnectionId> = self.core.homes.keys().copied().collect();
+        let all: Vec<ConnectionId> = self.core.ports.connections().collect();
         for connection in all {
             self.set_service(connection, service);
         }
     }
 
     fn set_service(&mut self, connection: ConnectionId, service: Service) {
-        let Some(&index) = self.core.homes.get(&connection) else {
+        let Some(index) = self.core.ports.tag_of(connection) else {
             return;
         };
         let Some(Some(tunnel)) = self.tunnels.get_mut(index) else {

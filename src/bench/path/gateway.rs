@@ -6,7 +6,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use esp_dataplane::worker::{ControlSink, DataPlane, DataPlaneConfig, OffloadPolicy, TunnelSpec};
+use esp_dataplane::worker::{
+    ControlSink, DataPlane, DataPlaneConfig, EspRelay, OffloadPolicy, TunnelSpec,
+};
 use esp_dataplane::{AeadBackends, Sad, SadConfig};
 use ipsec_types::{Encapsulation, EspSuite, SendGate, Spi};
 use netns_tests::topology::{A_WAN, B_WAN};
@@ -80,7 +82,10 @@ pub(in crate::bench) fn run(args: &GatewayArgs) -> Result<(), Box<dyn std::error
         pin: false,
         busy_poll: Duration::from_micros(args.busy_poll_us),
         offload: OffloadPolicy {
-            esp_relay: args.encapsulation == Carrier::Esp,
+            esp_relay: match args.encapsulation {
+                Carrier::Esp => EspRelay::Auto,
+                _ => EspRelay::Off,
+            },
             ..OffloadPolicy::default()
         },
         ..DataPlaneConfig::default()

@@ -3,11 +3,14 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use esp_dataplane::worker::EspRelay;
+
 use super::Context;
-use super::draft::{duration, number};
+use super::draft::{duration, number, one_of};
 use crate::config::DEFAULT_CONTROL_SOCKET;
 use crate::config::document::Field;
 use crate::config::fault::Fault;
+use crate::config::problem::Findings;
 use crate::config::raw::RawGateway;
 use crate::config::resolved::Gateway;
 use crate::config::value::refuse_name;
@@ -15,6 +18,12 @@ use crate::logging;
 
 /// More threads than any machine has cores for.
 const MAX_WORKERS: i64 = 256;
+
+const ESP_RELAY: [(&str, EspRelay); 3] = [
+    ("auto", EspRelay::Auto),
+    ("on", EspRelay::On),
+    ("off", EspRelay::Off),
+];
 
 /// A Unix socket address has room for 107 bytes and a NUL.
 const MAX_SOCKET_PATH: usize = 107;
@@ -41,6 +50,7 @@ pub(super) fn resolve(raw: &RawGateway, context: &mut Context<'_>) -> Option<Gat
         1..=i64::from(u32::MAX),
         findings,
     );
+    let esp_relay = esp_relay(raw, findings);
     let socket = raw.control_socket.understand(findings, |path| {
         if path.starts_with('/') && path.len() <= MAX_SOCKET_PATH {
             return Ok(PathBuf::from(path));
@@ -67,8 +77,27 @@ pub(super) fn resolve(raw: &RawGateway, context: &mut Context<'_>) -> Option<Gat
         pin_workers: value(raw.pin_workers.clone(), || true)?,
         busy_poll: value(busy_poll, || Duration::ZERO)?,
         firewall_mark: value(mark.some(), || None)?,
+        esp_relay: value(esp_relay, EspRelay::default)?,
         control_socket: value(socket, || PathBuf::from(DEFAULT_CONTROL_SOCKET))?,
         log: value(log, || "info".to_owned())?,
+    })
+}
+
+fn esp_relay(raw: &RawGateway, findings: &mut Findings) -> Field<EspRelay> {
+    let relay = one_of(&raw.esp_relay, "esp_relay", &ESP_RELAY, findings);
+    let (Field::Given(given), Field::Given(_)) = (&relay, &raw.firewall_mark) else {
+        return relay;
+    };
+    if *given.get_ref() != EspRelay::On {
+        return relay;
+    }
+    raw.esp_relay.understand(findings, |found| {
+        Err(Fault::Malformed {
+            key: "esp_relay".to_owned(),
+            found: found.clone(),
+            expected: "\"auto\" or \"off\" beside firewall_mark, which the relay cannot set",
+            help: None,
+        })
     })
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use esp_dataplane::worker::EspRelay;
 use ikev1::config::{DpdAction, EncapsulationPolicy, Phase1Exchange, RemoteAddress, StartMode};
 use ikev1::{Identity, Phase1Suite, Phase2Proposal};
 
@@ -95,7 +96,7 @@ fn five_lines_are_enough() {
 fn everything_said() -> ResolvedConfig {
     let text = format!(
         "[gateway]\nname = \"gw-a\"\nworkers = 2\npin_workers = false\nbusy_poll = \"50us\"\n\
-         firewall_mark = 0x42\ncontrol_socket = \"/tmp/v.sock\"\nlog = \"info,ikev1=debug\"\n{MINIMAL}\
+         firewall_mark = 0x42\nesp_relay = \"off\"\ncontrol_socket = \"/tmp/v.sock\"\nlog = \"info,ikev1=debug\"\n{MINIMAL}\
          profile = \"azure-route-based\"\nlocal_id = \"fqdn:gw.example.org\"\nremote_id = \"any\"\n\
          start = \"respond\"\nmode = \"main\"\nencapsulation = \"udp\"\nfragmentation = false\n\
          nat_keepalive = \"10s\"\nallow_weak = true\npeer_drops_children = false\n\
@@ -121,6 +122,7 @@ fn every_value_can_be_overridden() {
     );
     assert_eq!(gateway.busy_poll, Duration::from_micros(50));
     assert_eq!(gateway.firewall_mark, Some(0x42));
+    assert_eq!(gateway.esp_relay, EspRelay::Off);
     assert_eq!(gateway.log, "info,ikev1=debug");
     // Nothing was left to the profile.
     for setting in &config.explanations[0].settings {

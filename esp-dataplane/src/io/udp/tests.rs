@@ -1,7 +1,7 @@
 //! Trains over loopback: what one socket sends, the other receives.
 
 use super::*;
-use crate::io::OffloadPolicy;
+use crate::io::{EspRelay, OffloadPolicy};
 
 fn pair(offload: OffloadPolicy) -> (UdpWire, UdpWire, SocketAddr) {
     let options = SocketOptions {
@@ -76,7 +76,7 @@ fn without_offload_the_same_packets_arrive_one_by_one() {
     let (_, messages) = send_and_compare(OffloadPolicy {
         udp_segment: false,
         udp_gro: false,
-        esp_relay: false,
+        esp_relay: EspRelay::Off,
     });
     assert_eq!(messages.len(), 21);
 }
