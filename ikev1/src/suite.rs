@@ -24,7 +24,7 @@ impl Phase2Proposal {
     /// True when it needs the config's explicit consent.
     #[must_use]
     pub fn is_weak(self) -> bool {
-        self.pfs.is_some_and(DhGroup::is_weak)
+        self.suite.is_weak() || self.pfs.is_some_and(DhGroup::is_weak)
     }
 }
 
@@ -166,6 +166,15 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn weakness_of_any_part_counts() {
+        let weak = |name: &str| name.parse::<Phase2Proposal>().unwrap().is_weak();
+        assert!(weak("3des-sha256"));
+        assert!(weak("aes256-md5-ecp256"));
+        assert!(weak("aes256gcm16-modp1024"));
+        assert!(!weak("aes128-sha1-modp2048-esn"));
     }
 
     #[test]

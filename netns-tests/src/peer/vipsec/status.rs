@@ -60,6 +60,8 @@ pub struct EspSa {
     pub spi_out: String,
     /// Negotiated algorithms.
     pub suite: String,
+    /// They needed the user's consent.
+    pub weak: bool,
     /// Payload bytes opened.
     #[serde(default)]
     pub bytes_in: u64,
