@@ -65,7 +65,9 @@ impl Explanation {
             let origin = palette.paint(Tone::Dim, &format!("# {}", setting.origin));
             let mut line = format!("  {key:<keys$} = {value:<values$}  {origin}");
             if value != "[" {
-                let weak = items(setting).filter_map(|item| weak_mark(key, item)).next();
+                let weak = items(setting)
+                    .filter_map(|item| weak_mark(key, item))
+                    .next();
                 line.extend(weak.map(|mark| palette.paint(Tone::Warn, &format!(", {mark}"))));
                 lines.push(line);
                 continue;

@@ -35,6 +35,9 @@ pub struct ConnectionStatus {
     /// Phase 2.
     #[serde(default)]
     pub esp_sas: Vec<EspSa>,
+    /// `dpd`, `ping`, `rekey-only` or `off`; `None` without an IKE SA.
+    #[serde(default)]
+    pub liveness: Option<String>,
     /// Why it is not up.
     #[serde(default)]
     pub last_error: Option<LastError>,
