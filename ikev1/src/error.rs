@@ -36,6 +36,9 @@ pub(crate) enum PeerMisbehaved {
     /// The first payload is prescribed (RFC 2409 §5: SA or HASH) and is another one.
     #[error("{1} must begin with a {0} payload")]
     WrongFirstPayload(PayloadType, &'static str),
+    /// A payload whose place is prescribed stands elsewhere (RFC 2409 §5.5: SA behind HASH).
+    #[error("the {0} payload of {1} is not in its place")]
+    MisplacedPayload(PayloadType, &'static str),
     /// In the clear where the exchange is already encrypted.
     #[error("{0} must be encrypted")]
     NotProtected(&'static str),
@@ -163,6 +166,7 @@ impl PeerMisbehaved {
             | Self::DuplicatePayload(..)
             | Self::UnexpectedPayload(..)
             | Self::WrongFirstPayload(..)
+            | Self::MisplacedPayload(..)
             | Self::NotProtected(_)
             | Self::UntimelyProtection(_)
             | Self::MessageId(_)

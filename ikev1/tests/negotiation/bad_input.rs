@@ -282,6 +282,35 @@ fn an_answer_that_was_not_offered() {
     assert!(manual.pair.bob().data_plane.pairs.is_empty());
 }
 
+/// RFC 2409 §5.5: the SA payload follows HASH at once, in both messages.
+#[test]
+fn an_sa_payload_out_of_its_place_in_quick_mode() {
+    let mut manual = Manual::established();
+    let mut payloads = Manual::quick_payloads();
+    payloads.swap(0, 1);
+    let first = manual.protected(ExchangeType::Quick, 77, payloads);
+    expect(
+        &mut manual,
+        "a nonce between HASH and SA",
+        &first,
+        DropReason::BadStructure,
+    );
+    let good = manual.protected(ExchangeType::Quick, 78, Manual::quick_payloads());
+    assert_eq!(manual.say(&good).len(), 1);
+
+    let mut manual = Manual::established();
+    let wanted = Command::Initiate {
+        connection: ConnectionId(0),
+        selectors: None,
+    };
+    manual.pair.command(Side::Bob, wanted);
+    let spi = Spi::new(0x1234).unwrap();
+    let (_, _, third) = manual.answer_quick(spi, false, |payloads| payloads.swap(0, 1));
+    assert!(third.is_empty());
+    assert_eq!(manual.pair.bob().dropped(DropReason::BadStructure), 1);
+    assert!(manual.pair.bob().data_plane.pairs.is_empty());
+}
+
 /// Bob takes a peer at any address, so the sources are without number; the table is not.
 #[test]
 fn the_table_of_exchanges_is_bounded_over_all_sources() {
