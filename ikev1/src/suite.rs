@@ -177,6 +177,21 @@ mod tests {
         assert!(!weak("aes128-sha1-modp2048-esn"));
     }
 
+    /// The two nodes of a pair may be of different ages: what was written once stays readable.
+    #[test]
+    fn suites_are_written_as_they_always_were() {
+        for (name, bytes) in [
+            ("aes192gcm16", &[0, 1][..]),
+            ("aes128-sha1", &[1, 0, 0]),
+            ("aes256-sha512", &[1, 2, 3]),
+            ("3des-md5", &[1, 3, 4]),
+        ] {
+            let suite: EspSuite = name.parse().unwrap();
+            assert_eq!(postcard::to_stdvec(&suite).unwrap(), bytes, "{name}");
+            assert_eq!(postcard::from_bytes(bytes), Ok(suite), "{name}");
+        }
+    }
+
     #[test]
     fn a_wrong_name_says_what_is_known() {
         let error = "aes256-sha256-modp2047"

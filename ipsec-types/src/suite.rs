@@ -47,11 +47,44 @@ impl AesKeyBits {
 
 /// ESP encryption transform in CBC mode, which needs an integrity transform beside it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(from = "FlatCbcCipher", into = "FlatCbcCipher")]
 pub enum CbcCipher {
     /// AES-CBC (RFC 3602, transform 12).
     Aes(AesKeyBits),
     /// 3DES-CBC (RFC 2451, transform 3): weak, only where the config opts in.
     TripleDes,
+}
+
+/// How a [`CbcCipher`] is written: AES as its key length alone, as before 3DES was there, so
+/// that the two nodes of a pair need not be of the same age.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+enum FlatCbcCipher {
+    Aes128,
+    Aes192,
+    Aes256,
+    TripleDes,
+}
+
+impl From<CbcCipher> for FlatCbcCipher {
+    fn from(cipher: CbcCipher) -> Self {
+        match cipher {
+            CbcCipher::Aes(AesKeyBits::Aes128) => Self::Aes128,
+            CbcCipher::Aes(AesKeyBits::Aes192) => Self::Aes192,
+            CbcCipher::Aes(AesKeyBits::Aes256) => Self::Aes256,
+            CbcCipher::TripleDes => Self::TripleDes,
+        }
+    }
+}
+
+impl From<FlatCbcCipher> for CbcCipher {
+    fn from(flat: FlatCbcCipher) -> Self {
+        match flat {
+            FlatCbcCipher::Aes128 => Self::Aes(AesKeyBits::Aes128),
+            FlatCbcCipher::Aes192 => Self::Aes(AesKeyBits::Aes192),
+            FlatCbcCipher::Aes256 => Self::Aes(AesKeyBits::Aes256),
+            FlatCbcCipher::TripleDes => Self::TripleDes,
+        }
+    }
 }
 
 impl CbcCipher {

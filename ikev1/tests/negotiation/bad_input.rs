@@ -311,38 +311,69 @@ fn an_sa_payload_out_of_its_place_in_quick_mode() {
     assert!(manual.pair.bob().data_plane.pairs.is_empty());
 }
 
-/// Bob takes a peer at any address, so the sources are without number; the table is not.
-#[test]
-fn the_table_of_exchanges_is_bounded_over_all_sources() {
+/// Bob takes a peer at any address; the second part is a first message of aggressive mode.
+fn anybody() -> (Manual, Vec<u8>) {
     let mut manual = Manual::with(|bob| {
         bob.remote = RemoteAddress::Any;
         bob.exchange = Phase1Exchange::Aggressive;
     });
     let ke = manual.fresh_dh();
-    let id: Payload =
-        Identification::any_port(Identity::Address("192.0.2.1".parse().unwrap())).into();
-    let message = |manual: &Manual| {
-        let mut header = manual.header(ExchangeType::Aggressive, 0);
-        header.cookies.responder = Cookie::ZERO;
-        let payloads: Vec<Payload> = vec![
-            Manual::offer().into(),
-            ke.clone().into(),
-            Nonce::from([1; 32]).into(),
-            id.clone(),
-        ];
-        ikev1::wire::Message::new(header, payloads).encode()
-    };
-    let datagram = message(&manual);
-    for n in 0..4_200_u32 {
-        manual.pair.run_for(Duration::from_millis(1));
+    let name = Identity::Address("192.0.2.1".parse().unwrap());
+    let payloads: Vec<Payload> = vec![
+        Manual::offer().into(),
+        ke.into(),
+        Nonce::from([1; 32]).into(),
+        Identification::any_port(name).into(),
+    ];
+    let header = manual.header(ExchangeType::Aggressive, 0);
+    let datagram = ikev1::wire::Message::new(header, payloads).encode();
+    (manual, datagram)
+}
+
+/// The same message from `count` addresses, one after the other; the answers that it gets.
+fn from_everywhere(
+    manual: &mut Manual,
+    datagram: &[u8],
+    count: u32,
+    interval: Duration,
+) -> Vec<Vec<u8>> {
+    let mut answers = Vec::new();
+    for n in 0..count {
+        manual.pair.run_for(interval);
         let mut source = at(Side::Alice, 500);
         source.set_ip(std::net::Ipv4Addr::from(0x0a00_0000 + n).into());
-        manual.say_from(source, &datagram);
+        answers.extend(manual.say_from(source, datagram));
     }
+    answers
+}
+
+/// The sources are without number; the table is not.
+#[test]
+fn the_table_of_exchanges_is_bounded_over_all_sources() {
+    let (mut manual, datagram) = anybody();
+    from_everywhere(&mut manual, &datagram, 4_200, Duration::from_millis(10));
     assert_eq!(manual.pair.bob().negotiator.load().half_open, 4096);
     assert_eq!(manual.pair.bob().dropped(DropReason::HalfOpenEvicted), 104);
     manual.pair.run_for(Duration::from_mins(3));
     assert_eq!(manual.pair.bob().negotiator.load().half_open, 0);
+}
+
+/// Aggressive mode computes before it knows that anybody is there, and answers with more than
+/// it was asked with: both within limits.
+#[test]
+fn aggressive_mode_has_a_ration_of_diffie_hellman() {
+    let (mut manual, datagram) = anybody();
+    let answers = from_everywhere(&mut manual, &datagram, 2_000, Duration::from_millis(1));
+    // A burst of 100, then 100 a second for 2 s.
+    assert!((299..=301).contains(&answers.len()), "{}", answers.len());
+    let bob = manual.pair.bob();
+    let spent = bob.negotiator.counters().totals.diffie_hellman;
+    assert_eq!(spent, 2 * answers.len() as u64);
+    let refused = bob.dropped(DropReason::RateLimited);
+    assert_eq!(refused, 2_000 - answers.len() as u64);
+    for answer in &answers {
+        assert!(answer.len() < 2 * datagram.len(), "{} bytes", answer.len());
+    }
 }
 
 #[test]
