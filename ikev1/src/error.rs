@@ -24,6 +24,9 @@ pub(crate) enum PeerMisbehaved {
     /// Does not parse.
     #[error("{0}")]
     Malformed(#[from] ParseError),
+    /// Ciphertext under an IKE SA whose key both sides have, and the plaintext is nonsense.
+    #[error("{0} does not decrypt: it was damaged on the way, or is not from the peer")]
+    Undecipherable(&'static str),
     /// A payload that the table requires is not there.
     #[error("no {0} payload in {1}")]
     MissingPayload(PayloadType, &'static str),
@@ -162,6 +165,7 @@ impl PeerMisbehaved {
     fn reason(&self) -> DropReason {
         match self {
             Self::Malformed(error) => error.into(),
+            Self::Undecipherable(_) => DropReason::DecryptionFailed,
             Self::MissingPayload(..)
             | Self::DuplicatePayload(..)
             | Self::UnexpectedPayload(..)

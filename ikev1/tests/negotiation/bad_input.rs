@@ -6,7 +6,7 @@ use core::time::Duration;
 use ikev1::config::{Phase1Exchange, RemoteAddress};
 use ikev1::crypto::{DhGroup, DiffieHellman};
 use ikev1::wire::{
-    Cookie, ExchangeType, Identification, Identity, Incoming, KeyExchange, Lifetime,
+    Chain, Cookie, Delete, ExchangeType, Identification, Identity, Incoming, KeyExchange, Lifetime,
     MAX_ATTRIBUTES, MAX_PAYLOADS, MAX_PROPOSALS, MAX_TRANSFORMS, Nonce, Payload, Phase1Transform,
     Proposal, ProtocolId, SecurityAssociation, SpiBytes, parse,
 };
@@ -308,6 +308,112 @@ fn an_sa_payload_out_of_its_place_in_quick_mode() {
     let (_, _, third) = manual.answer_quick(spi, false, |payloads| payloads.swap(0, 1));
     assert!(third.is_empty());
     assert_eq!(manual.pair.bob().dropped(DropReason::BadStructure), 1);
+    assert!(manual.pair.bob().data_plane.pairs.is_empty());
+}
+
+/// Message 1 of quick mode, under an IKE SA, with a right HASH(1) before what is wrong.
+#[test]
+fn payloads_of_quick_mode() {
+    let chain = Chain::build(Manual::quick_payloads());
+    let sa_len = usize::from(u16::from_be_bytes([chain.bytes()[2], chain.bytes()[3]]));
+    let (sa, rest) = chain.bytes().split_at(sa_len);
+    let nonce_of = |len: usize| [sa, &generic(0, &vec![1; len])].concat();
+    let renamed = |kind: u8| {
+        let mut bytes = sa.to_vec();
+        bytes[0] = kind;
+        [&bytes, rest].concat()
+    };
+    let with_sa_length = |length: [u8; 2]| {
+        let mut bytes = chain.bytes().to_vec();
+        bytes[2..4].copy_from_slice(&length);
+        bytes
+    };
+    let alone = renamed(0)[..sa_len].to_vec();
+    let twice = [sa, &generic(SA, &[1; 32]), &alone].concat();
+    let cases = [
+        (
+            "a promised nonce that is not there",
+            sa.to_vec(),
+            DropReason::Malformed,
+        ),
+        ("a nonce of 0 bytes", nonce_of(0), DropReason::BadNonce),
+        ("a nonce of 7 bytes", nonce_of(7), DropReason::BadNonce),
+        ("a nonce of 257 bytes", nonce_of(257), DropReason::BadNonce),
+        (
+            "a payload of no length",
+            with_sa_length([0, 0]),
+            DropReason::Malformed,
+        ),
+        (
+            "a payload past the end",
+            with_sa_length([0xff, 0xff]),
+            DropReason::Malformed,
+        ),
+        (
+            "a payload that nobody knows",
+            renamed(77),
+            DropReason::BadStructure,
+        ),
+        ("no nonce", alone, DropReason::BadStructure),
+        ("two SA payloads", twice, DropReason::BadStructure),
+    ];
+    for (what, bytes, reason) in cases {
+        let mut manual = Manual::established();
+        let datagram = manual.protected_bytes(77, SA, &bytes);
+        expect(&mut manual, what, &datagram, reason);
+        let load = manual.pair.bob().negotiator.load();
+        assert_eq!((load.esp_sas, load.spis), (0, 0), "{what}");
+        let good = manual.protected(ExchangeType::Quick, 78, Manual::quick_payloads());
+        assert_eq!(manual.say(&good).len(), 1, "{what}");
+    }
+}
+
+#[test]
+fn public_values_of_quick_mode() {
+    let mut manual = Manual::established_with(|bob| {
+        bob.phase2.proposals = vec!["aes128gcm16-curve25519".parse().unwrap()];
+    });
+    for (n, value) in [vec![0; 32], vec![1; 31], vec![1; 33]]
+        .into_iter()
+        .enumerate()
+    {
+        let mut payloads = Manual::quick_payloads();
+        let spi = Spi::new(0x1234).unwrap();
+        payloads[0] = Manual::esp_offer("aes128gcm16", Some(DhGroup::Curve25519), spi).into();
+        payloads.insert(2, KeyExchange::new(value).unwrap().into());
+        let id = 70 + u32::try_from(n).unwrap();
+        let datagram = manual.protected(ExchangeType::Quick, id, payloads);
+        expect(
+            &mut manual,
+            "a public value",
+            &datagram,
+            DropReason::BadPublicValue,
+        );
+    }
+    assert_eq!(manual.pair.bob().negotiator.load().spis, 0, "no SPI leaks");
+}
+
+#[test]
+fn phase_2_hashes_wrong_by_one_bit() {
+    let mut manual = Manual::established();
+    manual.flip = 1;
+    let quick = manual.protected(ExchangeType::Quick, 77, Manual::quick_payloads());
+    expect(&mut manual, "HASH(1)", &quick, DropReason::BadHash);
+    let delete = Delete::isakmp(manual.cookies).into();
+    let informational = manual.protected(ExchangeType::Informational, 78, vec![delete]);
+    expect(&mut manual, "a delete", &informational, DropReason::BadHash);
+    assert_eq!(manual.pair.bob().negotiator.load().ike_sas, 1);
+
+    let mut manual = Manual::established();
+    manual.flip = 1;
+    let wanted = Command::Initiate {
+        connection: ConnectionId(0),
+        selectors: None,
+    };
+    manual.pair.command(Side::Bob, wanted);
+    let (_, _, third) = manual.answer_quick(Spi::new(0x1234).unwrap(), false, |_| {});
+    assert!(third.is_empty(), "HASH(2)");
+    assert_eq!(manual.pair.bob().dropped(DropReason::BadHash), 1);
     assert!(manual.pair.bob().data_plane.pairs.is_empty());
 }
 
