@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The negotiator in virtual time: SIM_RUNS (1000) seeded runs of SIM_DAYS (30) days with loss,
-# reordering, duplicates and restarts. Writes docs/simulation.md. One core, about an hour.
+# reordering, duplicates and restarts. Writes docs/simulation.md. One core, most of an hour.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -15,7 +15,7 @@ cat >docs/simulation.md <<END
 
 Written by \`make simulation\`: two negotiators, a network between them, and a clock that the simulation moves ($runs seeded runs a campaign).
 Lifetimes of 1 to 8 hours and 20 to 120 minutes, both sides or one starting, with and without forward secrecy, with and without jitter, are drawn from the seed.
-Where there is loss, every tenth datagram is also late by up to 2 s (so they overtake each other) and 3 % come twice. A packet goes each way every second.
+Where there is loss, every tenth datagram is also late by up to 2 s (so they overtake each other) and 3 % come twice. A packet goes each way every 5 s.
 "A usable pair" means that each side sends on an SA that the other side opens, with the same keys; restarts count as downtime until that is so again.
 After each run the network is made good: within 5 minutes the tunnel is up, stays up, and nothing is left over; a run fails otherwise.
 

@@ -54,7 +54,7 @@ mod turn_tests;
 pub mod worker;
 
 pub use counters::{CounterSnapshot, DropReason, Traffic, WorkerCounters};
-pub use crypto::{AeadBackend, AeadBackends, BadKeyLength};
+pub use crypto::{AeadBackend, AeadBackends, BadKey};
 pub use events::{EspEvent, EventReceiver, Notify, SoftLimitKind};
 pub use packet::{OpenSlot, Opened, SealSlot};
 pub use pipeline::Pipeline;

@@ -24,6 +24,9 @@ pub(crate) enum PeerMisbehaved {
     /// Does not parse.
     #[error("{0}")]
     Malformed(#[from] ParseError),
+    /// Ciphertext under an IKE SA whose key both sides have, and the plaintext is nonsense.
+    #[error("{0} does not decrypt: it was damaged on the way, or is not from the peer")]
+    Undecipherable(&'static str),
     /// A payload that the table requires is not there.
     #[error("no {0} payload in {1}")]
     MissingPayload(PayloadType, &'static str),
@@ -36,6 +39,9 @@ pub(crate) enum PeerMisbehaved {
     /// The first payload is prescribed (RFC 2409 §5: SA or HASH) and is another one.
     #[error("{1} must begin with a {0} payload")]
     WrongFirstPayload(PayloadType, &'static str),
+    /// A payload whose place is prescribed stands elsewhere (RFC 2409 §5.5: SA behind HASH).
+    #[error("the {0} payload of {1} is not in its place")]
+    MisplacedPayload(PayloadType, &'static str),
     /// In the clear where the exchange is already encrypted.
     #[error("{0} must be encrypted")]
     NotProtected(&'static str),
@@ -159,10 +165,12 @@ impl PeerMisbehaved {
     fn reason(&self) -> DropReason {
         match self {
             Self::Malformed(error) => error.into(),
+            Self::Undecipherable(_) => DropReason::DecryptionFailed,
             Self::MissingPayload(..)
             | Self::DuplicatePayload(..)
             | Self::UnexpectedPayload(..)
             | Self::WrongFirstPayload(..)
+            | Self::MisplacedPayload(..)
             | Self::NotProtected(_)
             | Self::UntimelyProtection(_)
             | Self::MessageId(_)

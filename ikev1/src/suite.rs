@@ -24,7 +24,7 @@ impl Phase2Proposal {
     /// True when it needs the config's explicit consent.
     #[must_use]
     pub fn is_weak(self) -> bool {
-        self.pfs.is_some_and(DhGroup::is_weak)
+        self.suite.is_weak() || self.pfs.is_some_and(DhGroup::is_weak)
     }
 }
 
@@ -165,6 +165,30 @@ mod tests {
                     assert_eq!(proposal.to_string().parse(), Ok(proposal));
                 }
             }
+        }
+    }
+
+    #[test]
+    fn weakness_of_any_part_counts() {
+        let weak = |name: &str| name.parse::<Phase2Proposal>().unwrap().is_weak();
+        assert!(weak("3des-sha256"));
+        assert!(weak("aes256-md5-ecp256"));
+        assert!(weak("aes256gcm16-modp1024"));
+        assert!(!weak("aes128-sha1-modp2048-esn"));
+    }
+
+    /// The two nodes of a pair may be of different ages: what was written once stays readable.
+    #[test]
+    fn suites_are_written_as_they_always_were() {
+        for (name, bytes) in [
+            ("aes192gcm16", &[0, 1][..]),
+            ("aes128-sha1", &[1, 0, 0]),
+            ("aes256-sha512", &[1, 2, 3]),
+            ("3des-md5", &[1, 3, 4]),
+        ] {
+            let suite: EspSuite = name.parse().unwrap();
+            assert_eq!(postcard::to_stdvec(&suite).unwrap(), bytes, "{name}");
+            assert_eq!(postcard::from_bytes(bytes), Ok(suite), "{name}");
         }
     }
 

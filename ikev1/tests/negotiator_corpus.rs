@@ -43,7 +43,7 @@ fn a_hostile_network_replays_its_corpus() {
 
 #[test]
 fn a_hostile_peer_replays_its_corpus() {
-    replay("hostile_peer", 8, peer::hostile_peer);
+    replay("hostile_peer", 10, peer::hostile_peer);
 }
 
 /// The check at the end of every script can fail: two gateways that wait for each other have

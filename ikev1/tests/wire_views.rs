@@ -308,8 +308,13 @@ fn phase2_refusals_name_the_attribute() {
     let (tunnel, bits, sha256) = (short(4, 1), short(6, 128), short(5, 5));
     let with = |extra: &[Attribute]| [&[tunnel.clone()][..], extra].concat();
     assert_eq!(
-        read(3, &with(std::slice::from_ref(&sha256))),
-        Phase2Refusal::Cipher(3)
+        read(2, &with(std::slice::from_ref(&sha256))),
+        Phase2Refusal::Cipher(2)
+    );
+    assert_eq!(read(3, &with(&[])), Phase2Refusal::MissingIntegrity);
+    assert_eq!(
+        read(3, &with(&[short(5, 1), short(6, 128)])),
+        Phase2Refusal::FixedKeyLength(128)
     );
     assert_eq!(read(20, &with(&[])), Phase2Refusal::MissingKeyLength);
     assert_eq!(read(20, &with(&[short(6, 0)])), Phase2Refusal::KeyLength(0));
@@ -318,8 +323,8 @@ fn phase2_refusals_name_the_attribute() {
         Phase2Refusal::MissingIntegrity
     );
     assert_eq!(
-        read(12, &with(&[bits.clone(), short(5, 1)])),
-        Phase2Refusal::Integrity(1)
+        read(12, &with(&[bits.clone(), short(5, 3)])),
+        Phase2Refusal::Integrity(3)
     );
     assert_eq!(
         read(20, &with(&[bits.clone(), sha256])),

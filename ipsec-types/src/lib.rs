@@ -24,4 +24,4 @@ pub use sa::{ConnectionId, Direction, Encapsulation, EspSaPair, EspSaParams, SaL
 pub use secret::SecretBytes;
 pub use selector::{Flow, SelectorPair, TrafficSelector};
 pub use spi::{ReservedSpi, Spi};
-pub use suite::{AesKeyBits, EspCipher, EspIntegrity, EspSuite, UnknownSuite};
+pub use suite::{AesKeyBits, CbcCipher, EspIntegrity, EspSuite, UnknownSuite};

@@ -45,13 +45,66 @@ impl AesKeyBits {
     }
 }
 
-/// ESP encryption transform.
+/// ESP encryption transform in CBC mode, which needs an integrity transform beside it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum EspCipher {
-    /// AES-GCM with a 16-byte ICV (RFC 4106, transform 20): encrypts and authenticates.
-    AesGcm16(AesKeyBits),
-    /// AES-CBC (RFC 3602, transform 12), with a separate integrity transform.
-    AesCbc(AesKeyBits),
+#[serde(from = "FlatCbcCipher", into = "FlatCbcCipher")]
+pub enum CbcCipher {
+    /// AES-CBC (RFC 3602, transform 12).
+    Aes(AesKeyBits),
+    /// 3DES-CBC (RFC 2451, transform 3): weak, only where the config opts in.
+    TripleDes,
+}
+
+/// How a [`CbcCipher`] is written: AES as its key length alone, as before 3DES was there, so
+/// that the two nodes of a pair need not be of the same age.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+enum FlatCbcCipher {
+    Aes128,
+    Aes192,
+    Aes256,
+    TripleDes,
+}
+
+impl From<CbcCipher> for FlatCbcCipher {
+    fn from(cipher: CbcCipher) -> Self {
+        match cipher {
+            CbcCipher::Aes(AesKeyBits::Aes128) => Self::Aes128,
+            CbcCipher::Aes(AesKeyBits::Aes192) => Self::Aes192,
+            CbcCipher::Aes(AesKeyBits::Aes256) => Self::Aes256,
+            CbcCipher::TripleDes => Self::TripleDes,
+        }
+    }
+}
+
+impl From<FlatCbcCipher> for CbcCipher {
+    fn from(flat: FlatCbcCipher) -> Self {
+        match flat {
+            FlatCbcCipher::Aes128 => Self::Aes(AesKeyBits::Aes128),
+            FlatCbcCipher::Aes192 => Self::Aes(AesKeyBits::Aes192),
+            FlatCbcCipher::Aes256 => Self::Aes(AesKeyBits::Aes256),
+            FlatCbcCipher::TripleDes => Self::TripleDes,
+        }
+    }
+}
+
+impl CbcCipher {
+    /// Key length in bytes; 3DES counts its parity bits (RFC 2451 §2.2).
+    #[must_use]
+    pub const fn key_len(self) -> usize {
+        match self {
+            Self::Aes(bits) => bits.bytes(),
+            Self::TripleDes => 24,
+        }
+    }
+
+    /// Block length in bytes, which is also the length of an IV.
+    #[must_use]
+    pub const fn block_len(self) -> usize {
+        match self {
+            Self::Aes(_) => 16,
+            Self::TripleDes => 8,
+        }
+    }
 }
 
 /// ESP integrity transform beside a cipher that does not authenticate.
@@ -65,10 +118,12 @@ pub enum EspIntegrity {
     HmacSha384_192,
     /// HMAC-SHA-512-256 (RFC 4868).
     HmacSha512_256,
+    /// HMAC-MD5-96 (RFC 2403): weak, only where the config opts in.
+    HmacMd5_96,
 }
 
 impl EspIntegrity {
-    /// Key length in bytes: the length of the hash (RFC 2404 §3, RFC 4868 §2.1.1).
+    /// Key length in bytes: the length of the hash (RFC 2403 §2, RFC 2404 §3, RFC 4868 §2.1.1).
     #[must_use]
     pub const fn key_len(self) -> usize {
         match self {
@@ -76,6 +131,7 @@ impl EspIntegrity {
             Self::HmacSha256_128 => 32,
             Self::HmacSha384_192 => 48,
             Self::HmacSha512_256 => 64,
+            Self::HmacMd5_96 => 16,
         }
     }
 
@@ -83,7 +139,7 @@ impl EspIntegrity {
     #[must_use]
     pub const fn icv_len(self) -> usize {
         match self {
-            Self::HmacSha1_96 => 12,
+            Self::HmacSha1_96 | Self::HmacMd5_96 => 12,
             Self::HmacSha256_128 => 16,
             Self::HmacSha384_192 => 24,
             Self::HmacSha512_256 => 32,
@@ -96,44 +152,55 @@ impl EspIntegrity {
 pub enum EspSuite {
     /// AES-GCM with a 16-byte ICV.
     AesGcm16(AesKeyBits),
-    /// Encrypt-then-MAC: AES-CBC and an HMAC over header, IV and ciphertext.
-    AesCbcHmac(AesKeyBits, EspIntegrity),
+    /// Encrypt-then-MAC: a cipher in CBC mode and an HMAC over header, IV and ciphertext.
+    CbcHmac(CbcCipher, EspIntegrity),
 }
 
 impl EspSuite {
     /// The salt that follows a GCM key in KEYMAT (RFC 4106 §8.1), in bytes.
     pub const GCM_SALT_LEN: usize = 4;
 
-    /// Every suite, strongest first.
-    pub const ALL: [Self; 15] = {
+    /// Every suite, strongest first; those that [are weak](Self::is_weak) stand at the end.
+    pub const ALL: [Self; 23] = {
         use AesKeyBits::{Aes128, Aes192, Aes256};
-        use EspIntegrity::{HmacSha1_96, HmacSha256_128, HmacSha384_192, HmacSha512_256};
+        use CbcCipher::{Aes, TripleDes};
+        use EspIntegrity::{
+            HmacMd5_96, HmacSha1_96, HmacSha256_128, HmacSha384_192, HmacSha512_256,
+        };
         [
             Self::AesGcm16(Aes256),
             Self::AesGcm16(Aes192),
             Self::AesGcm16(Aes128),
-            Self::AesCbcHmac(Aes256, HmacSha512_256),
-            Self::AesCbcHmac(Aes256, HmacSha384_192),
-            Self::AesCbcHmac(Aes256, HmacSha256_128),
-            Self::AesCbcHmac(Aes256, HmacSha1_96),
-            Self::AesCbcHmac(Aes192, HmacSha512_256),
-            Self::AesCbcHmac(Aes192, HmacSha384_192),
-            Self::AesCbcHmac(Aes192, HmacSha256_128),
-            Self::AesCbcHmac(Aes192, HmacSha1_96),
-            Self::AesCbcHmac(Aes128, HmacSha512_256),
-            Self::AesCbcHmac(Aes128, HmacSha384_192),
-            Self::AesCbcHmac(Aes128, HmacSha256_128),
-            Self::AesCbcHmac(Aes128, HmacSha1_96),
+            Self::CbcHmac(Aes(Aes256), HmacSha512_256),
+            Self::CbcHmac(Aes(Aes256), HmacSha384_192),
+            Self::CbcHmac(Aes(Aes256), HmacSha256_128),
+            Self::CbcHmac(Aes(Aes256), HmacSha1_96),
+            Self::CbcHmac(Aes(Aes192), HmacSha512_256),
+            Self::CbcHmac(Aes(Aes192), HmacSha384_192),
+            Self::CbcHmac(Aes(Aes192), HmacSha256_128),
+            Self::CbcHmac(Aes(Aes192), HmacSha1_96),
+            Self::CbcHmac(Aes(Aes128), HmacSha512_256),
+            Self::CbcHmac(Aes(Aes128), HmacSha384_192),
+            Self::CbcHmac(Aes(Aes128), HmacSha256_128),
+            Self::CbcHmac(Aes(Aes128), HmacSha1_96),
+            Self::CbcHmac(Aes(Aes256), HmacMd5_96),
+            Self::CbcHmac(Aes(Aes192), HmacMd5_96),
+            Self::CbcHmac(Aes(Aes128), HmacMd5_96),
+            Self::CbcHmac(TripleDes, HmacSha512_256),
+            Self::CbcHmac(TripleDes, HmacSha384_192),
+            Self::CbcHmac(TripleDes, HmacSha256_128),
+            Self::CbcHmac(TripleDes, HmacSha1_96),
+            Self::CbcHmac(TripleDes, HmacMd5_96),
         ]
     };
 
-    /// The encryption transform.
+    /// True when a part of it is allowed only where the config opts in: 3DES, MD5.
     #[must_use]
-    pub const fn cipher(self) -> EspCipher {
-        match self {
-            Self::AesGcm16(bits) => EspCipher::AesGcm16(bits),
-            Self::AesCbcHmac(bits, _) => EspCipher::AesCbc(bits),
-        }
+    pub const fn is_weak(self) -> bool {
+        matches!(
+            self,
+            Self::CbcHmac(CbcCipher::TripleDes, _) | Self::CbcHmac(_, EspIntegrity::HmacMd5_96)
+        )
     }
 
     /// The integrity transform; `None` for an AEAD.
@@ -141,7 +208,7 @@ impl EspSuite {
     pub const fn integrity(self) -> Option<EspIntegrity> {
         match self {
             Self::AesGcm16(_) => None,
-            Self::AesCbcHmac(_, integrity) => Some(integrity),
+            Self::CbcHmac(_, integrity) => Some(integrity),
         }
     }
 
@@ -150,7 +217,7 @@ impl EspSuite {
     pub const fn encryption_key_len(self) -> usize {
         match self {
             Self::AesGcm16(bits) => bits.bytes() + Self::GCM_SALT_LEN,
-            Self::AesCbcHmac(bits, _) => bits.bytes(),
+            Self::CbcHmac(cipher, _) => cipher.key_len(),
         }
     }
 
@@ -159,7 +226,7 @@ impl EspSuite {
     pub const fn integrity_key_len(self) -> usize {
         match self {
             Self::AesGcm16(_) => 0,
-            Self::AesCbcHmac(_, integrity) => integrity.key_len(),
+            Self::CbcHmac(_, integrity) => integrity.key_len(),
         }
     }
 
@@ -168,7 +235,7 @@ impl EspSuite {
     pub const fn iv_len(self) -> usize {
         match self {
             Self::AesGcm16(_) => 8,
-            Self::AesCbcHmac(..) => 16,
+            Self::CbcHmac(cipher, _) => cipher.block_len(),
         }
     }
 
@@ -177,7 +244,7 @@ impl EspSuite {
     pub const fn icv_len(self) -> usize {
         match self {
             Self::AesGcm16(_) => 16,
-            Self::AesCbcHmac(_, integrity) => integrity.icv_len(),
+            Self::CbcHmac(_, integrity) => integrity.icv_len(),
         }
     }
 
@@ -186,7 +253,7 @@ impl EspSuite {
     pub const fn alignment(self) -> usize {
         match self {
             Self::AesGcm16(_) => 4,
-            Self::AesCbcHmac(..) => 16,
+            Self::CbcHmac(cipher, _) => cipher.block_len(),
         }
     }
 
@@ -198,19 +265,23 @@ impl EspSuite {
     }
 }
 
-/// `aes256gcm16`, `aes128-sha256`: the names configuration files use.
+/// `aes256gcm16`, `aes128-sha256`, `3des-md5`: the names configuration files use.
 impl fmt::Display for EspSuite {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::AesGcm16(bits) => write!(f, "aes{}gcm16", bits.bits()),
-            Self::AesCbcHmac(bits, integrity) => {
+            Self::CbcHmac(cipher, integrity) => {
                 let hash = match integrity {
                     EspIntegrity::HmacSha1_96 => "sha1",
                     EspIntegrity::HmacSha256_128 => "sha256",
                     EspIntegrity::HmacSha384_192 => "sha384",
                     EspIntegrity::HmacSha512_256 => "sha512",
+                    EspIntegrity::HmacMd5_96 => "md5",
                 };
-                write!(f, "aes{}-{hash}", bits.bits())
+                match cipher {
+                    CbcCipher::Aes(bits) => write!(f, "aes{}-{hash}", bits.bits()),
+                    CbcCipher::TripleDes => write!(f, "3des-{hash}"),
+                }
             }
         }
     }
@@ -242,6 +313,24 @@ mod tests {
             assert_eq!(suite.to_string().parse(), Ok(suite));
         }
         assert!("aes256".parse::<EspSuite>().is_err());
+    }
+
+    #[test]
+    fn three_des_and_md5_are_weak_and_stand_last() {
+        let weak = |suite: &EspSuite| {
+            let name = suite.to_string();
+            name.starts_with("3des") || name.ends_with("md5")
+        };
+        assert!(EspSuite::ALL.iter().all(|s| s.is_weak() == weak(s)));
+        assert!(EspSuite::ALL.is_sorted_by_key(|suite| suite.is_weak()));
+    }
+
+    #[test]
+    fn three_des_has_short_blocks() {
+        let suite: EspSuite = "3des-md5".parse().unwrap();
+        // 1398 + 2 is a multiple of 8: header 8, IV 8, trailer 2, ICV 12.
+        assert_eq!(suite.overhead(1398), 30);
+        assert_eq!(suite.overhead(1399), 37);
     }
 
     #[test]

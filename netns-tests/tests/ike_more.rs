@@ -63,6 +63,8 @@ fn a_peer_without_dpd_is_pinged_through_the_tunnel() {
         let pair = AgainstStrongSwan::start(&ours, &swan_policy_b())?;
         hide_dead_peer_detection(&pair.sites)?;
         pair.we_initiate()?;
+        let status = pair.ours.connection("site")?;
+        assert_eq!(status.liveness.as_deref(), Some("ping"));
         let first = cookie(&pair)?;
         wait_for("several answered pings", SOON, || {
             let status = pair.ours.connection("site")?;
@@ -83,7 +85,7 @@ fn a_peer_without_dpd_is_pinged_through_the_tunnel() {
     });
 }
 
-/// Without a ping nobody can know; the log says so, once.
+/// Without a ping nobody can know; the log says so, once, and the status as long as it is so.
 #[test]
 fn a_peer_without_dpd_and_without_a_ping_is_told_of() {
     scenario(&with_nft(), || {
@@ -96,7 +98,11 @@ fn a_peer_without_dpd_and_without_a_ping_is_told_of() {
         std::thread::sleep(Duration::from_secs(4));
         let log = pair.ours.process().log();
         assert_eq!(log.matches(words).count(), 1, "{log}");
-        assert_eq!(pair.ours.connection("site")?.state, "up");
+        let status = pair.ours.connection("site")?;
+        assert_eq!(status.state, "up");
+        assert_eq!(status.liveness.as_deref(), Some("rekey-only"));
+        let shown = pair.ours.run("status")?.stdout;
+        assert!(shown.contains("the peer announces no DPD"), "{shown}");
         Ok(())
     });
 }

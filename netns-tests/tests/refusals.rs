@@ -269,6 +269,8 @@ fn weak_algorithms_need_consent() {
         let host = Lab::new()?.host("gw")?;
         let files = Vipsec::prepare(&host, &[policy_a().proposals("3des-sha1-modp1024")])?;
         assert_names(&refused(&host, &files)?.stderr, &["allow_weak"]);
+        let files = Vipsec::prepare(&host, &[policy_a().esp_proposals("3des-md5")])?;
+        assert_names(&refused(&host, &files)?.stderr, &["allow_weak"]);
         Ok(())
     });
 }

@@ -9,8 +9,9 @@ use netns_tests::tunnel::{
 };
 use netns_tests::{LabError, need, scenario};
 
-/// Phase-2 proposals and the words strongSwan has for what was installed.
-const ESP: [(&str, &str); 15] = [
+/// Phase-2 proposals and the words strongSwan has for what was installed; the last four need
+/// consent.
+const ESP: [(&str, &str); 19] = [
     ("aes256gcm16", "AES_GCM_16-256"),
     ("aes192gcm16", "AES_GCM_16-192"),
     ("aes128gcm16", "AES_GCM_16-128"),
@@ -26,6 +27,10 @@ const ESP: [(&str, &str); 15] = [
     ("aes128-sha384", "AES_CBC-128-HMAC_SHA2_384_192"),
     ("aes128-sha256", "AES_CBC-128-HMAC_SHA2_256_128"),
     ("aes128-sha1", "AES_CBC-128-HMAC_SHA1_96"),
+    ("3des-md5", "3DES_CBC-HMAC_MD5_96"),
+    ("3des-sha1", "3DES_CBC-HMAC_SHA1_96"),
+    ("3des-sha256", "3DES_CBC-HMAC_SHA2_256_128"),
+    ("aes256-md5", "AES_CBC-256-HMAC_MD5_96"),
 ];
 
 /// Groups 14 to 18, 19 to 21 and 31, and with consent 2, 5, 1 and 24.
@@ -102,7 +107,10 @@ fn every_esp_suite() {
         for (proposal, theirs) in ESP {
             let named = |error| format!("{proposal}: {error}");
             let status = bench.row("aes256-sha256-ecp256", proposal).map_err(named)?;
-            assert_eq!(status.in_use().next().unwrap().suite, proposal);
+            let sa = status.in_use().next().unwrap();
+            assert_eq!(sa.suite, proposal);
+            let weak = proposal.starts_with("3des") || proposal.ends_with("md5");
+            assert_eq!(sa.weak, weak, "{proposal}");
             assert_eq!(bench.pair.theirs.installed()?[0].suite, theirs);
             bench.down().map_err(named)?;
         }
@@ -194,7 +202,8 @@ fn every_esp_suite_is_read_by_tshark() {
         let pings = 5;
         for (proposal, _) in ESP {
             let named = |error| format!("{proposal}: {error}");
-            let connection = policy_a().esp_proposals(proposal);
+            let mut connection = policy_a().esp_proposals(proposal);
+            connection.allow_weak = true;
             pair.a
                 .reload(std::slice::from_ref(&connection))
                 .map_err(named)?;

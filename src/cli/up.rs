@@ -113,6 +113,7 @@ mod tests {
                 peer_id: String::new(),
                 ike_sas: Vec::new(),
                 esp_sas: Vec::new(),
+                liveness: None,
                 last_error: error.map(|(text, ago_secs)| LastError {
                     text: text.to_owned(),
                     ago_secs,

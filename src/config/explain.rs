@@ -5,6 +5,7 @@ use std::fmt;
 use sha2::{Digest, Sha256};
 
 use super::profile::Profile;
+use super::resolve::weakness;
 use super::resolved::Revision;
 use crate::palette::{Palette, Tone};
 
@@ -62,15 +63,41 @@ impl Explanation {
         for setting in &self.settings {
             let (key, value) = (setting.key, first_line(&setting.value));
             let origin = palette.paint(Tone::Dim, &format!("# {}", setting.origin));
-            lines.push(format!("  {key:<keys$} = {value:<values$}  {origin}"));
-            if value == "[" {
-                let items = setting.value.trim_matches(['[', ']']).split(", ");
-                lines.extend(items.map(|item| format!("      {item},")));
-                lines.push("  ]".to_owned());
+            let mut line = format!("  {key:<keys$} = {value:<values$}  {origin}");
+            if value != "[" {
+                let weak = items(setting)
+                    .filter_map(|item| weak_mark(key, item))
+                    .next();
+                line.extend(weak.map(|mark| palette.paint(Tone::Warn, &format!(", {mark}"))));
+                lines.push(line);
+                continue;
             }
+            lines.push(line);
+            lines.extend(items(setting).map(|item| match weak_mark(key, item) {
+                Some(mark) => {
+                    let mark = palette.paint(Tone::Warn, &format!("# {mark}"));
+                    format!("      {item},  {mark}")
+                }
+                None => format!("      {item},"),
+            }));
+            lines.push("  ]".to_owned());
         }
         lines.join("\n")
     }
+}
+
+/// What a list holds.
+fn items(setting: &Setting) -> impl Iterator<Item = &str> {
+    setting.value.trim_matches(['[', ']']).split(", ")
+}
+
+/// `weak: 3DES`, for a proposal that needed consent.
+fn weak_mark(key: &str, item: &str) -> Option<String> {
+    if !key.ends_with(".proposals") {
+        return None;
+    }
+    let (algorithm, _) = weakness(item.trim_matches('"'))?;
+    Some(format!("weak: {algorithm}"))
 }
 
 /// Longest value that stands in one line, in bytes.

@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use ipsec_types::{EspIntegrity, EspSaParams, EspSuite, SecretBytes};
+use ipsec_types::{CbcCipher, EspIntegrity, EspSaParams, EspSuite, SecretBytes};
 
 /// Two open tables. Their content is as secret as the tunnels themselves.
 pub(super) struct KeyLog {
@@ -108,9 +108,13 @@ fn esp_sa_line(sa: &EspSaParams) -> String {
 fn wireshark_names(suite: EspSuite) -> (&'static str, &'static str) {
     match suite {
         EspSuite::AesGcm16(_) => ("AES-GCM with 16 octet ICV [RFC4106]", "NULL"),
-        EspSuite::AesCbcHmac(_, integrity) => (
-            "AES-CBC [RFC3602]",
+        EspSuite::CbcHmac(cipher, integrity) => (
+            match cipher {
+                CbcCipher::Aes(_) => "AES-CBC [RFC3602]",
+                CbcCipher::TripleDes => "TripleDES-CBC [RFC2451]",
+            },
             match integrity {
+                EspIntegrity::HmacMd5_96 => "HMAC-MD5-96 [RFC2403]",
                 EspIntegrity::HmacSha1_96 => "HMAC-SHA-1-96 [RFC2404]",
                 EspIntegrity::HmacSha256_128 => "HMAC-SHA-256-128 [RFC4868]",
                 EspIntegrity::HmacSha384_192 => "HMAC-SHA-384-192 [RFC4868]",
@@ -173,9 +177,16 @@ mod tests {
 
     #[test]
     fn a_cbc_line_names_the_integrity_transform() {
-        let suite = EspSuite::AesCbcHmac(AesKeyBits::Aes128, EspIntegrity::HmacSha1_96);
+        let suite = EspSuite::CbcHmac(
+            CbcCipher::Aes(AesKeyBits::Aes128),
+            EspIntegrity::HmacSha1_96,
+        );
         assert!(esp_sa_line(&sa(suite)).ends_with(
             "\"AES-CBC [RFC3602]\",\"0xabababab\",\"HMAC-SHA-1-96 [RFC2404]\",\"0xcdcd\"\n"
+        ));
+        let suite = EspSuite::CbcHmac(CbcCipher::TripleDes, EspIntegrity::HmacMd5_96);
+        assert!(esp_sa_line(&sa(suite)).ends_with(
+            "\"TripleDES-CBC [RFC2451]\",\"0xabababab\",\"HMAC-MD5-96 [RFC2403]\",\"0xcdcd\"\n"
         ));
     }
 }

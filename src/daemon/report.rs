@@ -9,8 +9,8 @@ use super::gateway::Gateway;
 use super::tunnels::peer_address;
 use crate::config::ResolvedConnection;
 use crate::status::{
-    ConnectionState, ConnectionStatus, Counters, EspSaStatus, IkeSaStatus, LastError, NatStatus,
-    Status, VtiStatus,
+    ConnectionState, ConnectionStatus, Counters, EspSaStatus, IkeSaStatus, LastError, Liveness,
+    NatStatus, Status, VtiStatus,
 };
 
 impl Gateway {
@@ -94,6 +94,7 @@ impl Gateway {
                         .collect()
                 })
                 .unwrap_or_default(),
+            liveness: negotiation.and_then(|negotiation| liveness(connection, negotiation)),
             last_error: failure.map(|failure| LastError {
                 text: failure.text,
                 ago_secs: (now - failure.at).as_secs(),
@@ -147,6 +148,19 @@ fn state_of(negotiation: Option<&ikev1::ConnectionStatus>, failed: bool) -> Conn
         ikev1::ConnectionState::Down if failed => ConnectionState::Failed,
         ikev1::ConnectionState::Down => ConnectionState::Down,
     }
+}
+
+fn liveness(
+    connection: &ResolvedConnection,
+    negotiation: &ikev1::ConnectionStatus,
+) -> Option<Liveness> {
+    let peer_announces_dpd = negotiation.ike_sas.first()?.dpd;
+    Some(match (connection.ike.dpd, connection.ping) {
+        (None, _) => Liveness::Off,
+        (Some(_), _) if peer_announces_dpd => Liveness::Dpd,
+        (Some(_), Some(_)) => Liveness::Ping,
+        (Some(_), None) => Liveness::RekeyOnly,
+    })
 }
 
 fn ike_sa_status(sa: &ikev1::IkeSaStatus) -> IkeSaStatus {

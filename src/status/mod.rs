@@ -12,7 +12,7 @@ mod tests;
 
 pub use model::{
     ConnectionState, ConnectionStatus, Counters, Encapsulation, EspSaStatus, IkeSaStatus,
-    LagStatus, LastError, NatStatus, PairStatus, PartnerStatus, Role, Status, StepStatus,
+    LagStatus, LastError, Liveness, NatStatus, PairStatus, PartnerStatus, Role, Status, StepStatus,
     TakeoverReadiness, TransitionStatus, VirtualAddressStatus, VtiStatus,
 };
 pub use render::{render, render_counters};

@@ -62,6 +62,9 @@ pub struct ConnectionStatus {
     pub ike_sas: Vec<IkeSaStatus>,
     /// Its phase-2 SAs, the newest first.
     pub esp_sas: Vec<EspSaStatus>,
+    /// How a dead peer would be noticed; `None` without an established IKE SA.
+    #[serde(default)]
+    pub liveness: Option<Liveness>,
     /// What went wrong last, in one line.
     pub last_error: Option<LastError>,
     /// The tunnel interface.
@@ -94,6 +97,20 @@ impl fmt::Display for ConnectionState {
             Self::Standby => "standby",
         })
     }
+}
+
+/// How a dead peer is noticed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Liveness {
+    /// The peer announced DPD and is asked when it is silent (RFC 3706).
+    Dpd,
+    /// The peer announced no DPD; `dpd.ping` is pinged through the tunnel instead.
+    Ping,
+    /// The peer announced no DPD and there is no `dpd.ping`: only an unanswered rekey tells.
+    RekeyOnly,
+    /// `dpd.action` is `off`: only an unanswered rekey tells, and that is wanted.
+    Off,
 }
 
 /// Who sent the first message.

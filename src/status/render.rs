@@ -1,8 +1,8 @@
 //! The status as text.
 
 use super::model::{
-    ConnectionState, ConnectionStatus, Counters, Encapsulation, EspSaStatus, IkeSaStatus, Role,
-    Status,
+    ConnectionState, ConnectionStatus, Counters, Encapsulation, EspSaStatus, IkeSaStatus, Liveness,
+    Role, Status,
 };
 use super::pair;
 use crate::palette::{Palette, Tone};
@@ -143,6 +143,7 @@ fn render_connection(connection: &ConnectionStatus, palette: Palette, lines: &mu
     for sa in &connection.esp_sas {
         render_esp(sa, palette, lines);
     }
+    render_liveness(connection.liveness, palette, lines);
     render_vti(connection, palette, lines);
     if let Some(trouble) = trouble.as_ref().filter(|_| up) {
         row("error", trouble, palette, lines);
@@ -228,6 +229,20 @@ fn render_esp(sa: &EspSaStatus, palette: Palette, lines: &mut Vec<String>) {
     );
     row("", &inward, palette, lines);
     row("", &outward, palette, lines);
+}
+
+/// Says something only where a dead peer may stay unnoticed for long.
+fn render_liveness(liveness: Option<Liveness>, palette: Palette, lines: &mut Vec<String>) {
+    let (tone, why) = match liveness {
+        None | Some(Liveness::Dpd | Liveness::Ping) => return,
+        Some(Liveness::RekeyOnly) => (
+            Tone::Warn,
+            "the peer announces no DPD and no dpd.ping is configured",
+        ),
+        Some(Liveness::Off) => (Tone::Dim, "dpd.action is \"off\""),
+    };
+    let text = format!("{why}: a dead peer is noticed only when a rekey goes unanswered");
+    row("DPD", &palette.paint(tone, &text), palette, lines);
 }
 
 fn render_vti(connection: &ConnectionStatus, palette: Palette, lines: &mut Vec<String>) {

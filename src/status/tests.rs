@@ -58,6 +58,7 @@ fn connection(name: &str, state: ConnectionState) -> ConnectionStatus {
         peer_id: "198.51.100.7".to_owned(),
         ike_sas: Vec::new(),
         esp_sas: Vec::new(),
+        liveness: None,
         last_error: None,
         vti: VtiStatus {
             device: format!("vti-{name}"),
@@ -89,6 +90,7 @@ fn a_tunnel_that_is_up() {
     azure.local_id = "fqdn:gw.example.org".to_owned();
     azure.ike_sas.push(ike_sa());
     azure.esp_sas.push(esp_sa());
+    azure.liveness = Some(Liveness::Dpd);
     azure.vti.addresses.push("169.254.21.2/30".parse().unwrap());
     azure.last_error = Some(LastError {
         text: "the peer did not answer main mode message 1".to_owned(),
@@ -124,6 +126,36 @@ azure  UP for 3h11m
 counted by esp: bad-icv 1, replayed 1,200
 "
     );
+}
+
+#[test]
+fn a_peer_that_may_die_unnoticed_is_shown() {
+    let shown = |liveness| {
+        let mut azure = connection("azure", ConnectionState::Up);
+        azure.liveness = liveness;
+        let text = render(&status(vec![azure]), Palette::Plain);
+        let line = text.lines().find(|line| line.starts_with("  DPD"));
+        line.map(str::to_owned)
+    };
+    assert_eq!(
+        shown(Some(Liveness::RekeyOnly)).as_deref(),
+        Some(
+            "  DPD   the peer announces no DPD and no dpd.ping is configured: a dead peer is \
+             noticed only when a rekey goes unanswered"
+        )
+    );
+    assert_eq!(
+        shown(Some(Liveness::Off)).as_deref(),
+        Some(
+            "  DPD   dpd.action is \"off\": a dead peer is noticed only when a rekey goes \
+             unanswered"
+        )
+    );
+    for quiet in [None, Some(Liveness::Dpd), Some(Liveness::Ping)] {
+        assert_eq!(shown(quiet), None);
+    }
+    let word = serde_json::to_string(&Liveness::RekeyOnly).unwrap();
+    assert_eq!(word, "\"rekey-only\"");
 }
 
 #[test]

@@ -17,8 +17,8 @@ use aes::cipher::{Array, BlockModeEncrypt, KeyIvInit};
 use esp_dataplane::{DropReason, InstallOptions, OpenSlot, Sad, SadConfig};
 use hmac::{Hmac, KeyInit, Mac};
 use ipsec_types::{
-    AesKeyBits, ConnectionId, Direction, Encapsulation, EspIntegrity, EspSaPair, EspSaParams,
-    EspSuite, SaLifetime, SecretBytes, SelectorPair, Spi, TrafficSelector,
+    AesKeyBits, CbcCipher, ConnectionId, Direction, Encapsulation, EspIntegrity, EspSaPair,
+    EspSaParams, EspSuite, SaLifetime, SecretBytes, SelectorPair, Spi, TrafficSelector,
 };
 
 const SPI: u32 = 0x0000_1000;
@@ -57,7 +57,10 @@ pub fn esp_open(input: &[u8]) {
     let kind = Kind::of(*kind_byte);
     let suite = match kind {
         Kind::Gcm => EspSuite::AesGcm16(AesKeyBits::Aes128),
-        Kind::Cbc => EspSuite::AesCbcHmac(AesKeyBits::Aes128, EspIntegrity::HmacSha256_128),
+        Kind::Cbc => EspSuite::CbcHmac(
+            CbcCipher::Aes(AesKeyBits::Aes128),
+            EspIntegrity::HmacSha256_128,
+        ),
         Kind::Raw | Kind::RawOurSpi => EspSuite::ALL[usize::from(*context) % EspSuite::ALL.len()],
     };
     let packet = match kind {

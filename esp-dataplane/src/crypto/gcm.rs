@@ -8,7 +8,7 @@ use aes_gcm::{Aes128Gcm, Aes256Gcm, AesGcm};
 use ipsec_types::{AesKeyBits, EspSuite};
 use ring::aead::{AES_128_GCM, AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 
-use super::{AeadBackend, BadKeyLength, CipherError};
+use super::{AeadBackend, BadKey, CipherError};
 
 /// Tag length in bytes.
 pub(crate) const TAG_LEN: usize = 16;
@@ -42,8 +42,8 @@ impl GcmKey {
         bits: AesKeyBits,
         keymat: &[u8],
         backend: AeadBackend,
-    ) -> Result<Self, BadKeyLength> {
-        let (key, salt) = keymat.split_last_chunk().ok_or(BadKeyLength)?;
+    ) -> Result<Self, BadKey> {
+        let (key, salt) = keymat.split_last_chunk().ok_or(BadKey::Length)?;
         let key = match (bits, backend) {
             (AesKeyBits::Aes128, AeadBackend::Ring) => Backend::Ring(ring_key(&AES_128_GCM, key)?),
             (AesKeyBits::Aes256, AeadBackend::Ring) => Backend::Ring(ring_key(&AES_256_GCM, key)?),
@@ -116,19 +116,16 @@ impl GcmKey {
     }
 }
 
-fn ring_key(
-    algorithm: &'static ring::aead::Algorithm,
-    key: &[u8],
-) -> Result<LessSafeKey, BadKeyLength> {
+fn ring_key(algorithm: &'static ring::aead::Algorithm, key: &[u8]) -> Result<LessSafeKey, BadKey> {
     UnboundKey::new(algorithm, key)
         .map(LessSafeKey::new)
-        .map_err(|_| BadKeyLength)
+        .map_err(|_| BadKey::Length)
 }
 
-fn soft_key<C: KeyInit>(key: &[u8]) -> Result<Box<C>, BadKeyLength> {
+fn soft_key<C: KeyInit>(key: &[u8]) -> Result<Box<C>, BadKey> {
     C::new_from_slice(key)
         .map(Box::new)
-        .map_err(|_| BadKeyLength)
+        .map_err(|_| BadKey::Length)
 }
 
 fn soft_seal<C>(

@@ -23,14 +23,14 @@ use aes::cipher::{
 /// values fit into the vector registers.
 pub(crate) const LANES: usize = 8;
 /// AES block length in bytes.
-pub(crate) const BLOCK: usize = 16;
+const BLOCK: usize = 16;
 
 /// One packet to encrypt: where its IV and, right behind it, its plaintext stand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct CbcJob {
-    /// Offset of the 16-byte IV; it is read and stays.
+    /// Offset of the IV, one block of the cipher; it is read and stays.
     pub(crate) iv: usize,
-    /// Number of 16-byte blocks that follow the IV.
+    /// Number of blocks that follow the IV.
     pub(crate) blocks: usize,
 }
 
@@ -138,8 +138,9 @@ impl Lane {
 
 /// True when IV and blocks lie within the buffer.
 fn fits(job: &CbcJob, buf_len: usize) -> bool {
-    (job.blocks + 1)
-        .checked_mul(BLOCK)
+    job.blocks
+        .checked_add(1)
+        .and_then(|blocks| blocks.checked_mul(BLOCK))
         .and_then(|len| len.checked_add(job.iv))
         .is_some_and(|end| end <= buf_len)
 }

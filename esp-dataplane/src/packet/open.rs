@@ -251,21 +251,21 @@ fn decrypt(sa: &InboundSa, bytes: &mut [u8], seq: u64) -> Result<(), DropReason>
             let (authenticated, icv) = bytes
                 .split_at_mut_checked(bytes.len() - framing.icv)
                 .ok_or(DropReason::Truncated)?;
-            let (clear, body) = authenticated
-                .split_at_checked(framing.header)
+            let body = authenticated
+                .get(framing.header..)
                 .ok_or(DropReason::Truncated)?;
             if body.len() % framing.alignment != 0 {
                 return Err(DropReason::BadBlockLength);
             }
-            let iv = *clear.last_chunk().ok_or(DropReason::Truncated)?;
             let esn_high = EsnHigh::new(seq, esn);
             let want = keys.icv(authenticated, esn_high.as_bytes());
             if !want.matches(icv) {
                 return Err(DropReason::BadIcv);
             }
-            let body = authenticated
-                .get_mut(framing.header..)
+            let (clear, body) = authenticated
+                .split_at_mut_checked(framing.header)
                 .ok_or(DropReason::Truncated)?;
+            let iv = clear.get(ESP_HEADER..).ok_or(DropReason::Truncated)?;
             keys.decrypt(iv, body)
                 .map_err(|_| DropReason::BadBlockLength)
         }

@@ -4,7 +4,7 @@ use core::ops::Range;
 
 use super::{EsnHigh, esn_aad};
 use crate::counters::{DropReason, Traffic};
-use crate::crypto::{CbcHmac, CbcJob, GcmKey, SaCipher};
+use crate::crypto::{CbcHmac, CbcJob, GcmKey, MAX_IV_LEN, SaCipher};
 use crate::inner::IpVersion;
 use crate::sa::{ESP_HEADER, ESP_TRAILER, OutboundSa, SealRun};
 
@@ -104,7 +104,7 @@ fn seal_one_gcm(
     Ok(range)
 }
 
-/// AES-CBC: first all frames and IVs, then all packets through the cipher side by side, then
+/// CBC: first all frames and IVs, then all packets through the cipher side by side, then
 /// the ICV of each.
 fn seal_cbc(run: &SealRun<'_>, keys: &CbcHmac, buf: &mut [u8], slots: &mut [SealSlot]) {
     /// IVs are made this many at a time, on the stack.
@@ -114,15 +114,13 @@ fn seal_cbc(run: &SealRun<'_>, keys: &CbcHmac, buf: &mut [u8], slots: &mut [Seal
         .step_by(IVS)
         .zip((run.first_iv..).step_by(IVS));
     for (chunk, (first_seq, first_iv)) in slots.chunks_mut(IVS).zip(numbers) {
-        let mut ivs = [[0; 16]; IVS];
+        let mut ivs = [[0; MAX_IV_LEN]; IVS];
         keys.ivs(first_iv, ivs.get_mut(..chunk.len()).unwrap_or_default());
         for ((slot, iv), seq) in chunk.iter_mut().zip(&ivs).zip(first_seq..) {
             slot.result = frame(sa, buf, slot, seq).map(|(range, packet)| {
-                if let Some(field) = packet
-                    .get_mut(ESP_HEADER..)
-                    .and_then(<[u8]>::first_chunk_mut)
-                {
-                    *field = *iv;
+                let field = packet.get_mut(ESP_HEADER..sa.framing.header);
+                for (to, from) in field.into_iter().flatten().zip(iv) {
+                    *to = *from;
                 }
                 range
             });

@@ -19,7 +19,7 @@ use ipsec_types::{Encapsulation, EspSaParams, EspSuite, SaLifetime};
 use serde::{Deserialize, Serialize};
 
 use crate::counters::Traffic;
-use crate::crypto::BadKeyLength;
+use crate::crypto::BadKey;
 use crate::events::SoftLimitKind;
 
 /// The parameters do not make an SA.
@@ -27,7 +27,7 @@ use crate::events::SoftLimitKind;
 pub enum BadSa {
     /// Key material of the wrong length.
     #[error(transparent)]
-    Key(#[from] BadKeyLength),
+    Key(#[from] BadKey),
     /// Inbound parameters where outbound ones belong, or the other way round.
     #[error("the SA parameters are for the other direction")]
     Direction,

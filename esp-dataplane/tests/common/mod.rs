@@ -16,14 +16,16 @@ use esp_dataplane::{
     EventReceiver, InstallOptions, OpenSlot, Opened, Pipeline, Sad, SadConfig, SealSlot,
 };
 use ipsec_types::{
-    AesKeyBits, ConnectionId, Direction, Encapsulation, EspIntegrity, EspSaPair, EspSaParams,
-    EspSuite, Flow, SaLifetime, SecretBytes, SelectorPair, Spi, TrafficSelector,
+    AesKeyBits, CbcCipher, ConnectionId, Direction, Encapsulation, EspIntegrity, EspSaPair,
+    EspSaParams, EspSuite, Flow, SaLifetime, SecretBytes, SelectorPair, Spi, TrafficSelector,
 };
 
 pub(crate) const GCM128: EspSuite = EspSuite::AesGcm16(AesKeyBits::Aes128);
 pub(crate) const GCM256: EspSuite = EspSuite::AesGcm16(AesKeyBits::Aes256);
-pub(crate) const CBC256: EspSuite =
-    EspSuite::AesCbcHmac(AesKeyBits::Aes256, EspIntegrity::HmacSha256_128);
+pub(crate) const CBC256: EspSuite = EspSuite::CbcHmac(
+    CbcCipher::Aes(AesKeyBits::Aes256),
+    EspIntegrity::HmacSha256_128,
+);
 
 pub(crate) const TUNNEL: ConnectionId = ConnectionId(0);
 pub(crate) const NOW: Duration = Duration::from_secs(100);

@@ -21,6 +21,7 @@ from scapy.layers.ipsec import ESP, SecurityAssociation
 from scapy.packet import Raw
 
 HASHES = {
+    "md5": ("HMAC-MD5-96", hashlib.md5, 16, 12),
     "sha1": ("HMAC-SHA1-96", hashlib.sha1, 20, 12),
     "sha256": ("SHA2-256-128", hashlib.sha256, 32, 16),
     "sha384": ("SHA2-384-192", hashlib.sha384, 48, 24),
@@ -35,10 +36,13 @@ def stream(label, length):
 
 
 def suites():
+    """Name, cipher of scapy, length of its key with the salt, length of its IV, hash."""
     for bits in (128, 192, 256):
-        yield f"aes{bits}gcm16", bits, None
+        yield f"aes{bits}gcm16", "AES-GCM", bits // 8 + 4, 8, None
         for name in HASHES:
-            yield f"aes{bits}-{name}", bits, name
+            yield f"aes{bits}-{name}", "AES-CBC", bits // 8, 16, name
+    for name in HASHES:
+        yield f"3des-{name}", "3DES", 24, 8, name
 
 
 def inner_packets():
@@ -50,13 +54,13 @@ def inner_packets():
     yield IPv6(src="fd00::1", dst="fd00::2") / UDP(sport=4000, dport=53) / Raw(stream("six", 77))
 
 
-def seal(bits, hash_name, esn, seq, keys, packet, number):
+def seal(cipher, iv_len, hash_name, esn, seq, keys, packet, number):
     encryption, integrity = keys
     outer = IP(src="203.0.113.1", dst="198.51.100.7")
     high, low = seq >> 32, seq & 0xFFFFFFFF
     if hash_name is None:
         sa = SecurityAssociation(
-            ESP, spi=SPI, crypt_algo="AES-GCM", crypt_key=encryption, tunnel_header=outer
+            ESP, spi=SPI, crypt_algo=cipher, crypt_key=encryption, tunnel_header=outer
         )
         # member 1, epoch 0x0123, counter: the form of the IVs that the gateway uses.
         iv = (1 << 63 | 0x0123 << 48 | number).to_bytes(8, "big")
@@ -66,13 +70,13 @@ def seal(bits, hash_name, esn, seq, keys, packet, number):
     sa = SecurityAssociation(
         ESP,
         spi=SPI,
-        crypt_algo="AES-CBC",
+        crypt_algo=cipher,
         crypt_key=encryption,
         auth_algo="NULL" if esn else algo,
         auth_key=None if esn else integrity,
         tunnel_header=outer,
     )
-    sealed = raw(sa.encrypt(packet, seq_num=low, iv=stream(f"iv{number}", 16))[ESP])
+    sealed = raw(sa.encrypt(packet, seq_num=low, iv=stream(f"iv{number}", iv_len))[ESP])
     if esn:
         mac = hmac.new(integrity, sealed + high.to_bytes(4, "big"), digest)
         sealed += mac.digest()[:icv_len]
@@ -80,16 +84,15 @@ def seal(bits, hash_name, esn, seq, keys, packet, number):
 
 
 def main():
-    for suite, bits, hash_name in suites():
-        salt = 4 if hash_name is None else 0
+    for suite, cipher, key_len, iv_len, hash_name in suites():
         integrity_len = 0 if hash_name is None else HASHES[hash_name][2]
-        keys = (stream("enc" + suite, bits // 8 + salt), stream("int" + suite, integrity_len))
+        keys = (stream("enc" + suite, key_len), stream("int" + suite, integrity_len))
         for esn in (False, True):
             # With ESN the high half counts: start in the third subspace of 2^32 numbers.
             first = (2 << 32) + 5 if esn else 1
             for number, packet in enumerate(inner_packets()):
                 seq = first + number
-                sealed = seal(bits, hash_name, esn, seq, keys, packet, number)
+                sealed = seal(cipher, iv_len, hash_name, esn, seq, keys, packet, number)
                 print(
                     suite,
                     "esn" if esn else "32",

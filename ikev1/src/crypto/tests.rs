@@ -3,7 +3,7 @@
 
 use ipsec_types::AesKeyBits::{self, Aes128, Aes192, Aes256};
 use ipsec_types::EspIntegrity::{HmacSha1_96, HmacSha512_256};
-use ipsec_types::{EspSuite, SecretBytes, Spi};
+use ipsec_types::{CbcCipher, EspSuite, SecretBytes, Spi};
 
 use super::*;
 
@@ -248,7 +248,7 @@ const DERIVATIONS: [Derivation; 6] = [
         hash_1: "e4d6fe1192a8edccdc3fbd5b8e737aeeaf306064",
         hash_2: "63ade8be71b41e8a6bf50a57bb23f83ae00f50eb",
         hash_3: "fc58a4e22e6de753aa191821711b508a3d7770db",
-        suite: EspSuite::AesCbcHmac(Aes256, HmacSha1_96),
+        suite: EspSuite::CbcHmac(CbcCipher::Aes(Aes256), HmacSha1_96),
         keymat: "1ce6215697ced7579b0f461fe53017c60aba4bffc673edc8a2c116177c4828df6ae49af0\
             650faea461281e81595762f213f24993",
         keymat_pfs: "aacc79e33de0515ba91e2e06a386b72da4191b7ad9ec534137cff3ab239fdb1074aa7839\
@@ -280,7 +280,7 @@ const DERIVATIONS: [Derivation; 6] = [
         hash_1: "0e33a1a84fab4497cfe10c2c16beb2308583cc373f42bc943150193ba423dc4d",
         hash_2: "a8cb006c57da1fa9260ffffd0ccd36304a54d75af516edbe4b678836a59f3625",
         hash_3: "d7071834fefb5da5aab9480448285ce2e18b4c9b881fb0ea684154c95f4fa997",
-        suite: EspSuite::AesCbcHmac(Aes256, HmacSha512_256),
+        suite: EspSuite::CbcHmac(CbcCipher::Aes(Aes256), HmacSha512_256),
         keymat: "9b503d95e754eaa972e07721ab6dc446bfc1fb6f114fcab53eb695fa2b89b6d7be38d880\
             6682fa3fcae2a986028d9a035bead1c72191c9582085d3ecac9bb2a2f63020a83105c466\
             b59c8012c2b78d2a452cdb69623a839aac396768e6241379",

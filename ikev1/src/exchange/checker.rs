@@ -19,7 +19,7 @@ const MAX_NOTIFICATIONS: usize = 8;
 pub(crate) fn check(rule: &MessageRule, message: &Message) -> Result<(), PeerMisbehaved> {
     check_header(rule, message)?;
     let chain = &message.chain;
-    if let Some(first) = rule.first
+    if let Some(&first) = rule.leading.first()
         && chain.first() != first
     {
         return Err(PeerMisbehaved::WrongFirstPayload(first, rule.name));
@@ -27,6 +27,11 @@ pub(crate) fn check(rule: &MessageRule, message: &Message) -> Result<(), PeerMis
     for &kind in rule.required {
         if chain.count(kind) == 0 {
             return Err(PeerMisbehaved::MissingPayload(kind, rule.name));
+        }
+    }
+    for (&kind, payload) in rule.leading.iter().zip(chain.payloads()) {
+        if payload.kind() != kind {
+            return Err(PeerMisbehaved::MisplacedPayload(kind, rule.name));
         }
     }
     for payload in chain.payloads() {

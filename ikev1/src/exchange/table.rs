@@ -18,8 +18,8 @@ pub(crate) struct MessageRule {
     pub(crate) sender: Role,
     /// Clear or encrypted.
     pub(crate) protection: Protection,
-    /// Payload that must come first, where the RFC prescribes it.
-    pub(crate) first: Option<PayloadType>,
+    /// Payloads that must come first, in this order, where the RFC prescribes it.
+    pub(crate) leading: &'static [PayloadType],
     /// Each exactly once, unless `allowed` gives it more.
     pub(crate) required: &'static [PayloadType],
     /// Further payloads with the number of times they may stand in all.
@@ -60,7 +60,7 @@ pub(crate) mod main_mode {
             exchange: ExchangeType::IdentityProtection,
             sender,
             protection,
-            first: None,
+            leading: &[],
             required: &[],
             allowed: &[],
         }
@@ -68,13 +68,13 @@ pub(crate) mod main_mode {
 
     /// HDR, SA -->
     pub(crate) static MESSAGE_1: MessageRule = MessageRule {
-        first: Some(SA),
+        leading: &[SA],
         required: &[SA],
         ..rule("main mode message 1", Role::Initiator, Protection::Clear)
     };
     /// <-- HDR, SA
     pub(crate) static MESSAGE_2: MessageRule = MessageRule {
-        first: Some(SA),
+        leading: &[SA],
         required: &[SA],
         ..rule("main mode message 2", Role::Responder, Protection::Clear)
     };
@@ -120,7 +120,7 @@ pub(crate) mod aggressive {
         exchange: ExchangeType::Aggressive,
         sender: Role::Initiator,
         protection: Protection::Clear,
-        first: Some(SA),
+        leading: &[SA],
         required: &[SA, KE, NONCE, ID],
         allowed: &[CERTREQ],
     };
@@ -130,7 +130,7 @@ pub(crate) mod aggressive {
         exchange: ExchangeType::Aggressive,
         sender: Role::Responder,
         protection: Protection::Clear,
-        first: Some(SA),
+        leading: &[SA],
         required: &[SA, KE, NONCE, ID, HASH],
         allowed: &[NAT_D[0], NAT_D[1], CERTREQ],
     };
@@ -140,7 +140,7 @@ pub(crate) mod aggressive {
         exchange: ExchangeType::Aggressive,
         sender: Role::Initiator,
         protection: Protection::Either,
-        first: None,
+        leading: &[],
         required: &[HASH],
         allowed: &[NAT_D[0], NAT_D[1]],
     };
@@ -160,7 +160,7 @@ pub(crate) mod quick_mode {
         exchange: ExchangeType::Quick,
         sender: Role::Initiator,
         protection: Protection::Encrypted,
-        first: Some(HASH),
+        leading: &[HASH, SA],
         required: &[HASH, SA, NONCE],
         allowed: &[(KE, 1), (ID, 2), NAT_OA[0], NAT_OA[1]],
     };
@@ -170,7 +170,7 @@ pub(crate) mod quick_mode {
         exchange: ExchangeType::Quick,
         sender: Role::Responder,
         protection: Protection::Encrypted,
-        first: Some(HASH),
+        leading: &[HASH, SA],
         required: &[HASH, SA, NONCE],
         allowed: &[(KE, 1), (ID, 2), NAT_OA[0], NAT_OA[1]],
     };
@@ -180,7 +180,7 @@ pub(crate) mod quick_mode {
         exchange: ExchangeType::Quick,
         sender: Role::Initiator,
         protection: Protection::Encrypted,
-        first: Some(HASH),
+        leading: &[HASH],
         required: &[HASH],
         allowed: &[],
     };
@@ -190,7 +190,7 @@ pub(crate) mod quick_mode {
         exchange: ExchangeType::Quick,
         sender: Role::Responder,
         protection: Protection::Encrypted,
-        first: Some(HASH),
+        leading: &[HASH],
         required: &[HASH, NOTIFICATION],
         allowed: &[],
     };
@@ -206,7 +206,7 @@ pub(crate) mod informational {
         exchange: ExchangeType::Informational,
         sender: Role::Initiator,
         protection: Protection::Encrypted,
-        first: Some(HASH),
+        leading: &[HASH],
         required: &[HASH],
         allowed: &[(NOTIFICATION, 16), (DELETE, 16), (NONCE, 1)],
     };

@@ -383,11 +383,13 @@ impl Negotiator {
         let Some(time) = lifetime.time() else {
             return;
         };
-        let end = sa.established + time;
-        if end >= sa.expires || sa.role == Role::Responder {
+        // The peer's number may be beyond any clock: it is compared before it is added.
+        let granted = sa.expires.saturating_duration_since(sa.established);
+        if time >= granted || sa.role == Role::Responder {
             return;
         }
-        let cut = sa.expires - end;
+        let cut = granted - time;
+        let end = sa.established + time;
         sa.expires = end;
         let owner = Owner::IkeSa(id);
         let timers = &mut self.cx.timers;

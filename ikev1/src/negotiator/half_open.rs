@@ -17,6 +17,11 @@ const PER_SOURCE: usize = 256;
 const LIFE_IN_A_FLOOD: Duration = Duration::from_millis(100);
 /// Between two first messages that are admitted, once the burst is used up.
 const ADMISSION: Duration = Duration::from_nanos(100_000_000 / 256);
+/// Between two first messages of aggressive mode that are answered, from all sources together,
+/// once the burst of a second is used up: each costs two exponentiations before its sender has
+/// shown that it is there, some 2 ms with MODP-2048, so this is a fifth of a core at most.
+const AGGRESSIVE_ADMISSION: Duration = Duration::from_millis(10);
+const AGGRESSIVE_BURST: Duration = Duration::from_secs(1);
 /// Addresses whose first messages are counted. Only a connection for a peer at any address
 /// lets them be more than there are connections.
 const SOURCES: usize = 1024;
@@ -44,6 +49,8 @@ pub(crate) struct HalfOpen {
     unconfirmed: BTreeMap<IpAddr, BTreeMap<(Instant, ExchangeKey), ()>>,
     /// Until when each source has used up what it is granted.
     spent: BTreeMap<IpAddr, Instant>,
+    /// Until when aggressive mode has used up what it is granted.
+    spent_on_aggressive: Option<Instant>,
 }
 
 impl HalfOpen {
@@ -86,12 +93,13 @@ impl HalfOpen {
             }
         }
         let until = self.spent.entry(source).or_insert(now);
-        let begins = (*until).max(now);
-        if begins + ADMISSION > now + LIFE_IN_A_FLOOD {
-            return false;
-        }
-        *until = begins + ADMISSION;
-        true
+        grant(until, now, ADMISSION, LIFE_IN_A_FLOOD)
+    }
+
+    /// Whether the exponentiations of one more aggressive mode are spent now.
+    pub(crate) fn affords_aggressive(&mut self, now: Instant) -> bool {
+        let until = self.spent_on_aggressive.get_or_insert(now);
+        grant(until, now, AGGRESSIVE_ADMISSION, AGGRESSIVE_BURST)
     }
 
     /// Makes room for a new responder exchange from `source`. The evicted one is gone from
@@ -136,6 +144,17 @@ impl HalfOpen {
             }
         }
     }
+}
+
+/// One of what comes every `interval`, and up to a `burst` of it at once; `until` is when the
+/// account is even.
+fn grant(until: &mut Instant, now: Instant, interval: Duration, burst: Duration) -> bool {
+    let begins = (*until).max(now);
+    if begins + interval > now + burst {
+        return false;
+    }
+    *until = begins + interval;
+    true
 }
 
 #[cfg(test)]

@@ -240,6 +240,10 @@ impl Negotiator {
             let sa = payload!(message, main_mode::MESSAGE_1, Sa, SA)?;
             responder::choose_connection(candidates, sa)?
         };
+        if is_aggressive && !self.half_open.affords_aggressive(self.cx.now) {
+            self.cx.drop_because(DropReason::RateLimited);
+            return Ok(());
+        }
         let alternatives = candidates
             .iter()
             .filter(|other| other.id != connection.id && other.psk == connection.psk)

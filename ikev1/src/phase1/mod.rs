@@ -243,7 +243,7 @@ pub(crate) struct Opened {
 }
 
 fn open(incoming: &Incoming, state: &State) -> Result<Opened, Refused> {
-    use crate::error::PeerMisbehaved::UntimelyProtection;
+    use crate::error::PeerMisbehaved::{self, UntimelyProtection};
     match incoming {
         Incoming::Clear(message) => Ok(Opened {
             message: message.clone(),
@@ -253,9 +253,13 @@ fn open(incoming: &Incoming, state: &State) -> Result<Opened, Refused> {
             let Some((key, iv)) = state.opener() else {
                 return Err(UntimelyProtection(state.awaits()).into());
             };
-            let (message, next_iv) = protected
-                .open(key, iv)
-                .map_err(|_| Mismatch::Undecipherable(state.awaits()))?;
+            let (message, next_iv) = protected.open(key, iv).map_err(|error| -> Refused {
+                if protected.was_garbage(&error) {
+                    Mismatch::Undecipherable(state.awaits()).into()
+                } else {
+                    PeerMisbehaved::Malformed(error).into()
+                }
+            })?;
             Ok(Opened {
                 message,
                 next_iv: Some(next_iv),

@@ -11,7 +11,7 @@ use crate::api::Role;
 use crate::counters::DropReason;
 use crate::crypto::{Iv, Phase1Keys, Phase1Suite};
 use crate::dpd::Dpd;
-use crate::error::{Mismatch, PeerMisbehaved, Refused};
+use crate::error::{PeerMisbehaved, Refused};
 use crate::natt::{NatState, Path, PeerFeatures};
 use crate::negotiator::context::Context;
 use crate::phase1::Fingerprint;
@@ -92,9 +92,13 @@ impl IkeSa {
         iv: &Iv,
         name: &'static str,
     ) -> Result<(Message, Iv), Refused> {
-        protected
-            .open(self.keys.cipher_key(), iv)
-            .map_err(|_| Mismatch::Undecipherable(name).into())
+        protected.open(self.keys.cipher_key(), iv).map_err(|error| {
+            if protected.was_garbage(&error) {
+                PeerMisbehaved::Undecipherable(name).into()
+            } else {
+                PeerMisbehaved::Malformed(error).into()
+            }
+        })
     }
 
     /// HASH(1) over the rest of a message (RFC 2409 §5.5, §5.7).

@@ -149,6 +149,12 @@ impl ProtectedMessage {
         Ok((self.parse_plaintext(&body)?, next_iv))
     }
 
+    /// True when not even the first payload of the plaintext made sense: another key, or damage
+    /// on the way. What breaks a rule behind it was written by somebody who has the key.
+    pub(crate) fn was_garbage(&self, error: &ParseError) -> bool {
+        error.place == Place::Payload(self.first) || matches!(error.rule, Rule::PartialBlock(_))
+    }
+
     /// Parses a plaintext that was decrypted elsewhere; padding may follow the payloads.
     ///
     /// # Errors

@@ -1,8 +1,9 @@
-//! What a phase-2 ESP transform means (RFC 2407 §4.4.4 and §4.5, RFC 3602, 4106, 4304, 4868).
+//! What a phase-2 ESP transform means (RFC 2407 §4.4.4 and §4.5, RFC 2403, 2451,
+//! 3602, 4106, 4304, 4868).
 
 use core::fmt::Write as _;
 
-use ipsec_types::{AesKeyBits, Encapsulation, EspIntegrity, EspSuite};
+use ipsec_types::{AesKeyBits, CbcCipher, Encapsulation, EspIntegrity, EspSuite};
 
 use super::attribute::{LifeTypes, LifetimeReader, set_once};
 use super::{Attribute, AttributeRefusal, AttributeType, Lifetime, NatDialect, Transform};
@@ -27,13 +28,13 @@ const SEQUENCE_64_BIT: u16 = 1;
 pub struct EspTransformId(pub u8);
 
 impl EspTransformId {
-    /// 3DES-CBC: known so that it can be named, not offered.
+    /// 3DES-CBC (RFC 2451).
     pub const TRIPLE_DES: Self = Self(3);
-    /// NULL encryption: likewise.
+    /// NULL encryption: known so that it can be named, not offered.
     pub const NULL: Self = Self(11);
     /// AES-CBC (RFC 3602).
     pub const AES_CBC: Self = Self(12);
-    /// AES-GCM with an ICV of 8 bytes: known so that it can be named, not offered.
+    /// AES-GCM with an ICV of 8 bytes: likewise.
     pub const AES_GCM_8: Self = Self(18);
     /// AES-GCM with an ICV of 12 bytes: likewise.
     pub const AES_GCM_12: Self = Self(19);
@@ -142,6 +143,9 @@ pub enum Phase2Refusal {
     /// A key length that AES does not have.
     #[error("an AES key has 128, 192 or 256 bits, not {0}")]
     KeyLength(u16),
+    /// A cipher with one key length only, and another one stated (RFC 2407 §4.5).
+    #[error("a 3DES key has 192 bits, not {0}")]
+    FixedKeyLength(u16),
     /// A cipher that does not authenticate, without an integrity algorithm.
     #[error("no integrity algorithm")]
     MissingIntegrity,
@@ -172,21 +176,22 @@ impl Phase2Transform {
     /// The transform as an offer writes it.
     #[must_use]
     pub fn to_transform(&self, number: u8) -> Transform {
-        let (id, bits, integrity) = match self.suite {
-            EspSuite::AesGcm16(bits) => (EspTransformId::AES_GCM_16, bits, None),
-            EspSuite::AesCbcHmac(bits, integrity) => {
-                (EspTransformId::AES_CBC, bits, Some(integrity))
-            }
+        let (id, bits) = match self.suite {
+            EspSuite::AesGcm16(bits) => (EspTransformId::AES_GCM_16, Some(bits)),
+            EspSuite::CbcHmac(CbcCipher::Aes(bits), _) => (EspTransformId::AES_CBC, Some(bits)),
+            EspSuite::CbcHmac(CbcCipher::TripleDes, _) => (EspTransformId::TRIPLE_DES, None),
         };
         let mut attributes = self.lifetime.attributes(LIFE);
         attributes.push(Attribute::short(ENCAPSULATION, self.mode.number()));
-        if let Some(integrity) = integrity {
+        if let Some(integrity) = self.suite.integrity() {
             attributes.push(Attribute::short(
                 AUTHENTICATION,
                 integrity_number(integrity),
             ));
         }
-        attributes.push(Attribute::short(KEY_LENGTH, bits.bits()));
+        if let Some(bits) = bits {
+            attributes.push(Attribute::short(KEY_LENGTH, bits.bits()));
+        }
         if let Some(group) = self.group {
             attributes.push(Attribute::short(GROUP, group.number()));
         }
@@ -264,18 +269,28 @@ impl RawPhase2 {
     }
 
     fn suite(&self, id: u8) -> Result<EspSuite, Phase2Refusal> {
-        match (EspTransformId(id), self.integrity) {
-            (EspTransformId::AES_GCM_16, None) => Ok(EspSuite::AesGcm16(self.aes_bits()?)),
-            (EspTransformId::AES_GCM_16, Some(other)) => {
-                Err(Phase2Refusal::IntegrityBesideAead(other))
+        let cipher = match EspTransformId(id) {
+            EspTransformId::AES_GCM_16 => {
+                return match self.integrity {
+                    None => Ok(EspSuite::AesGcm16(self.aes_bits()?)),
+                    Some(other) => Err(Phase2Refusal::IntegrityBesideAead(other)),
+                };
             }
-            (EspTransformId::AES_CBC, None) => Err(Phase2Refusal::MissingIntegrity),
-            (EspTransformId::AES_CBC, Some(number)) => {
-                let integrity =
-                    integrity_from_number(number).ok_or(Phase2Refusal::Integrity(number))?;
-                Ok(EspSuite::AesCbcHmac(self.aes_bits()?, integrity))
-            }
-            _ => Err(Phase2Refusal::Cipher(id)),
+            EspTransformId::AES_CBC => CbcCipher::Aes(self.aes_bits()?),
+            EspTransformId::TRIPLE_DES => self.triple_des()?,
+            _ => return Err(Phase2Refusal::Cipher(id)),
+        };
+        let number = self.integrity.ok_or(Phase2Refusal::MissingIntegrity)?;
+        let integrity = integrity_from_number(number).ok_or(Phase2Refusal::Integrity(number))?;
+        Ok(EspSuite::CbcHmac(cipher, integrity))
+    }
+
+    /// RFC 2407 §4.5 forbids to state the length of a fixed key; a peer that states the right
+    /// one does no harm, as in phase 1.
+    fn triple_des(&self) -> Result<CbcCipher, Phase2Refusal> {
+        match self.key_bits {
+            None | Some(192) => Ok(CbcCipher::TripleDes),
+            Some(other) => Err(Phase2Refusal::FixedKeyLength(other)),
         }
     }
 
@@ -287,6 +302,7 @@ impl RawPhase2 {
 
 const fn integrity_number(integrity: EspIntegrity) -> u16 {
     match integrity {
+        EspIntegrity::HmacMd5_96 => 1,
         EspIntegrity::HmacSha1_96 => 2,
         EspIntegrity::HmacSha256_128 => 5,
         EspIntegrity::HmacSha384_192 => 6,
@@ -296,6 +312,7 @@ const fn integrity_number(integrity: EspIntegrity) -> u16 {
 
 const fn integrity_from_number(number: u16) -> Option<EspIntegrity> {
     Some(match number {
+        1 => EspIntegrity::HmacMd5_96,
         2 => EspIntegrity::HmacSha1_96,
         5 => EspIntegrity::HmacSha256_128,
         6 => EspIntegrity::HmacSha384_192,
@@ -305,7 +322,7 @@ const fn integrity_from_number(number: u16) -> Option<EspIntegrity> {
 }
 
 /// An ESP transform in words, supported or not: `aes256gcm16-modp2048, tunnel, 3600 s`. What
-/// a name is missing for appears as a number, for example `esp7-hmac-md5`.
+/// a name is missing for appears as a number, for example `esp7-md5`.
 #[must_use]
 pub fn describe_phase2(transform: &Transform) -> String {
     let raw = match RawPhase2::collect(transform) {

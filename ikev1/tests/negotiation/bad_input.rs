@@ -6,7 +6,7 @@ use core::time::Duration;
 use ikev1::config::{Phase1Exchange, RemoteAddress};
 use ikev1::crypto::{DhGroup, DiffieHellman};
 use ikev1::wire::{
-    Cookie, ExchangeType, Identification, Identity, Incoming, KeyExchange, Lifetime,
+    Chain, Cookie, Delete, ExchangeType, Identification, Identity, Incoming, KeyExchange, Lifetime,
     MAX_ATTRIBUTES, MAX_PAYLOADS, MAX_PROPOSALS, MAX_TRANSFORMS, Nonce, Payload, Phase1Transform,
     Proposal, ProtocolId, SecurityAssociation, SpiBytes, parse,
 };
@@ -282,38 +282,204 @@ fn an_answer_that_was_not_offered() {
     assert!(manual.pair.bob().data_plane.pairs.is_empty());
 }
 
-/// Bob takes a peer at any address, so the sources are without number; the table is not.
+/// RFC 2409 §5.5: the SA payload follows HASH at once, in both messages.
 #[test]
-fn the_table_of_exchanges_is_bounded_over_all_sources() {
+fn an_sa_payload_out_of_its_place_in_quick_mode() {
+    let mut manual = Manual::established();
+    let mut payloads = Manual::quick_payloads();
+    payloads.swap(0, 1);
+    let first = manual.protected(ExchangeType::Quick, 77, payloads);
+    expect(
+        &mut manual,
+        "a nonce between HASH and SA",
+        &first,
+        DropReason::BadStructure,
+    );
+    let good = manual.protected(ExchangeType::Quick, 78, Manual::quick_payloads());
+    assert_eq!(manual.say(&good).len(), 1);
+
+    let mut manual = Manual::established();
+    let wanted = Command::Initiate {
+        connection: ConnectionId(0),
+        selectors: None,
+    };
+    manual.pair.command(Side::Bob, wanted);
+    let spi = Spi::new(0x1234).unwrap();
+    let (_, _, third) = manual.answer_quick(spi, false, |payloads| payloads.swap(0, 1));
+    assert!(third.is_empty());
+    assert_eq!(manual.pair.bob().dropped(DropReason::BadStructure), 1);
+    assert!(manual.pair.bob().data_plane.pairs.is_empty());
+}
+
+/// Message 1 of quick mode, under an IKE SA, with a right HASH(1) before what is wrong.
+#[test]
+fn payloads_of_quick_mode() {
+    let chain = Chain::build(Manual::quick_payloads());
+    let sa_len = usize::from(u16::from_be_bytes([chain.bytes()[2], chain.bytes()[3]]));
+    let (sa, rest) = chain.bytes().split_at(sa_len);
+    let nonce_of = |len: usize| [sa, &generic(0, &vec![1; len])].concat();
+    let renamed = |kind: u8| {
+        let mut bytes = sa.to_vec();
+        bytes[0] = kind;
+        [&bytes, rest].concat()
+    };
+    let with_sa_length = |length: [u8; 2]| {
+        let mut bytes = chain.bytes().to_vec();
+        bytes[2..4].copy_from_slice(&length);
+        bytes
+    };
+    let alone = renamed(0)[..sa_len].to_vec();
+    let twice = [sa, &generic(SA, &[1; 32]), &alone].concat();
+    let cases = [
+        (
+            "a promised nonce that is not there",
+            sa.to_vec(),
+            DropReason::Malformed,
+        ),
+        ("a nonce of 0 bytes", nonce_of(0), DropReason::BadNonce),
+        ("a nonce of 7 bytes", nonce_of(7), DropReason::BadNonce),
+        ("a nonce of 257 bytes", nonce_of(257), DropReason::BadNonce),
+        (
+            "a payload of no length",
+            with_sa_length([0, 0]),
+            DropReason::Malformed,
+        ),
+        (
+            "a payload past the end",
+            with_sa_length([0xff, 0xff]),
+            DropReason::Malformed,
+        ),
+        (
+            "a payload that nobody knows",
+            renamed(77),
+            DropReason::BadStructure,
+        ),
+        ("no nonce", alone, DropReason::BadStructure),
+        ("two SA payloads", twice, DropReason::BadStructure),
+    ];
+    for (what, bytes, reason) in cases {
+        let mut manual = Manual::established();
+        let datagram = manual.protected_bytes(77, SA, &bytes);
+        expect(&mut manual, what, &datagram, reason);
+        let load = manual.pair.bob().negotiator.load();
+        assert_eq!((load.esp_sas, load.spis), (0, 0), "{what}");
+        let good = manual.protected(ExchangeType::Quick, 78, Manual::quick_payloads());
+        assert_eq!(manual.say(&good).len(), 1, "{what}");
+    }
+}
+
+#[test]
+fn public_values_of_quick_mode() {
+    let mut manual = Manual::established_with(|bob| {
+        bob.phase2.proposals = vec!["aes128gcm16-curve25519".parse().unwrap()];
+    });
+    for (n, value) in [vec![0; 32], vec![1; 31], vec![1; 33]]
+        .into_iter()
+        .enumerate()
+    {
+        let mut payloads = Manual::quick_payloads();
+        let spi = Spi::new(0x1234).unwrap();
+        payloads[0] = Manual::esp_offer("aes128gcm16", Some(DhGroup::Curve25519), spi).into();
+        payloads.insert(2, KeyExchange::new(value).unwrap().into());
+        let id = 70 + u32::try_from(n).unwrap();
+        let datagram = manual.protected(ExchangeType::Quick, id, payloads);
+        expect(
+            &mut manual,
+            "a public value",
+            &datagram,
+            DropReason::BadPublicValue,
+        );
+    }
+    assert_eq!(manual.pair.bob().negotiator.load().spis, 0, "no SPI leaks");
+}
+
+#[test]
+fn phase_2_hashes_wrong_by_one_bit() {
+    let mut manual = Manual::established();
+    manual.flip = 1;
+    let quick = manual.protected(ExchangeType::Quick, 77, Manual::quick_payloads());
+    expect(&mut manual, "HASH(1)", &quick, DropReason::BadHash);
+    let delete = Delete::isakmp(manual.cookies).into();
+    let informational = manual.protected(ExchangeType::Informational, 78, vec![delete]);
+    expect(&mut manual, "a delete", &informational, DropReason::BadHash);
+    assert_eq!(manual.pair.bob().negotiator.load().ike_sas, 1);
+
+    let mut manual = Manual::established();
+    manual.flip = 1;
+    let wanted = Command::Initiate {
+        connection: ConnectionId(0),
+        selectors: None,
+    };
+    manual.pair.command(Side::Bob, wanted);
+    let (_, _, third) = manual.answer_quick(Spi::new(0x1234).unwrap(), false, |_| {});
+    assert!(third.is_empty(), "HASH(2)");
+    assert_eq!(manual.pair.bob().dropped(DropReason::BadHash), 1);
+    assert!(manual.pair.bob().data_plane.pairs.is_empty());
+}
+
+/// Bob takes a peer at any address; the second part is a first message of aggressive mode.
+fn anybody() -> (Manual, Vec<u8>) {
     let mut manual = Manual::with(|bob| {
         bob.remote = RemoteAddress::Any;
         bob.exchange = Phase1Exchange::Aggressive;
     });
     let ke = manual.fresh_dh();
-    let id: Payload =
-        Identification::any_port(Identity::Address("192.0.2.1".parse().unwrap())).into();
-    let message = |manual: &Manual| {
-        let mut header = manual.header(ExchangeType::Aggressive, 0);
-        header.cookies.responder = Cookie::ZERO;
-        let payloads: Vec<Payload> = vec![
-            Manual::offer().into(),
-            ke.clone().into(),
-            Nonce::from([1; 32]).into(),
-            id.clone(),
-        ];
-        ikev1::wire::Message::new(header, payloads).encode()
-    };
-    let datagram = message(&manual);
-    for n in 0..4_200_u32 {
-        manual.pair.run_for(Duration::from_millis(1));
+    let name = Identity::Address("192.0.2.1".parse().unwrap());
+    let payloads: Vec<Payload> = vec![
+        Manual::offer().into(),
+        ke.into(),
+        Nonce::from([1; 32]).into(),
+        Identification::any_port(name).into(),
+    ];
+    let header = manual.header(ExchangeType::Aggressive, 0);
+    let datagram = ikev1::wire::Message::new(header, payloads).encode();
+    (manual, datagram)
+}
+
+/// The same message from `count` addresses, one after the other; the answers that it gets.
+fn from_everywhere(
+    manual: &mut Manual,
+    datagram: &[u8],
+    count: u32,
+    interval: Duration,
+) -> Vec<Vec<u8>> {
+    let mut answers = Vec::new();
+    for n in 0..count {
+        manual.pair.run_for(interval);
         let mut source = at(Side::Alice, 500);
         source.set_ip(std::net::Ipv4Addr::from(0x0a00_0000 + n).into());
-        manual.say_from(source, &datagram);
+        answers.extend(manual.say_from(source, datagram));
     }
+    answers
+}
+
+/// The sources are without number; the table is not.
+#[test]
+fn the_table_of_exchanges_is_bounded_over_all_sources() {
+    let (mut manual, datagram) = anybody();
+    from_everywhere(&mut manual, &datagram, 4_200, Duration::from_millis(10));
     assert_eq!(manual.pair.bob().negotiator.load().half_open, 4096);
     assert_eq!(manual.pair.bob().dropped(DropReason::HalfOpenEvicted), 104);
     manual.pair.run_for(Duration::from_mins(3));
     assert_eq!(manual.pair.bob().negotiator.load().half_open, 0);
+}
+
+/// Aggressive mode computes before it knows that anybody is there, and answers with more than
+/// it was asked with: both within limits.
+#[test]
+fn aggressive_mode_has_a_ration_of_diffie_hellman() {
+    let (mut manual, datagram) = anybody();
+    let answers = from_everywhere(&mut manual, &datagram, 2_000, Duration::from_millis(1));
+    // A burst of 100, then 100 a second for 2 s.
+    assert!((299..=301).contains(&answers.len()), "{}", answers.len());
+    let bob = manual.pair.bob();
+    let spent = bob.negotiator.counters().totals.diffie_hellman;
+    assert_eq!(spent, 2 * answers.len() as u64);
+    let refused = bob.dropped(DropReason::RateLimited);
+    assert_eq!(refused, 2_000 - answers.len() as u64);
+    for answer in &answers {
+        assert!(answer.len() < 2 * datagram.len(), "{} bytes", answer.len());
+    }
 }
 
 #[test]

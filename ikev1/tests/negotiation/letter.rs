@@ -276,6 +276,11 @@ fn responder_lifetime_on_its_own_shortens_an_sa() {
     let longer = notice(ProtocolId::ESP, spi().into(), 90_000);
     manual.say(&manual.protected(ExchangeType::Informational, 502, vec![longer]));
     assert!((295..=300).contains(&left(&mut manual)), "never lengthens");
+    for (id, protocol) in [(504, ProtocolId::ESP), (505, ProtocolId::ISAKMP)] {
+        let for_ever = notice(protocol, spi().into(), u64::MAX);
+        manual.say(&manual.protected(ExchangeType::Informational, id, vec![for_ever]));
+        assert!((295..=300).contains(&left(&mut manual)), "beyond any clock");
+    }
     let foreign = notice(ProtocolId::ESP, Spi::new(0x9999).unwrap().into(), 1);
     manual.say(&manual.protected(ExchangeType::Informational, 503, vec![foreign]));
     assert!((295..=300).contains(&left(&mut manual)));

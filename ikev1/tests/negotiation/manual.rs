@@ -34,6 +34,8 @@ pub struct Manual {
     g_xr: Vec<u8>,
     pub keys: Option<Phase1Keys>,
     pub iv: Iv,
+    /// Turned in the first byte of each phase-2 HASH that is sent.
+    pub flip: u8,
 }
 
 impl Manual {
@@ -63,6 +65,7 @@ impl Manual {
             g_xr: Vec::new(),
             keys: None,
             iv: Iv::from_prefix(&[0; 16]),
+            flip: 0,
         }
     }
 
@@ -204,8 +207,34 @@ impl Manual {
     pub fn protected(&self, exchange: ExchangeType, id: u32, payloads: Vec<Payload>) -> Vec<u8> {
         let keys = self.keys.as_ref().unwrap();
         let rest = Chain::build(payloads);
-        let hash = HashData::from(&keys.hash_1(id, rest.bytes()));
+        let hash = self.flipped(keys.hash_1(id, rest.bytes()).as_slice());
         self.raw_protected(exchange, id, &rest.behind_hash(hash))
+    }
+
+    fn flipped(&self, hash: &[u8]) -> HashData {
+        let mut bytes = hash.to_vec();
+        bytes[0] ^= self.flip;
+        HashData::new(bytes).unwrap()
+    }
+
+    /// Any bytes behind a right HASH(1); the first of them is a payload of type `first`.
+    pub fn protected_bytes(&self, id: u32, first: u8, rest: &[u8]) -> Vec<u8> {
+        let keys = self.keys.as_ref().unwrap();
+        let hash = keys.hash_1(id, rest);
+        let mut plaintext = vec![first, 0, 0, 4 + hash.as_slice().len() as u8];
+        plaintext.extend_from_slice(hash.as_slice());
+        plaintext.extend_from_slice(rest);
+        let iv = keys.phase2_iv(&self.iv, id);
+        _ = keys.cipher_key().encrypt(&iv, &mut plaintext);
+        let empty = Message::new(self.header(ExchangeType::Quick, id), Vec::new());
+        let mut datagram = empty.encode();
+        datagram.truncate(28);
+        datagram[16] = 8;
+        datagram[19] = 1;
+        let length = u32::try_from(28 + plaintext.len()).unwrap();
+        datagram[24..28].copy_from_slice(&length.to_be_bytes());
+        datagram.extend(plaintext);
+        datagram
     }
 
     /// The same with any chain.
@@ -289,7 +318,7 @@ impl Manual {
         }
         change(&mut payloads);
         let rest = Chain::build(payloads);
-        let hash = HashData::from(&keys.hash_2(id, ni, rest.bytes()));
+        let hash = self.flipped(keys.hash_2(id, ni, rest.bytes()).as_slice());
         let mut header = self.header(ExchangeType::Quick, id);
         header.flags.commit = commit;
         let answer = Message {

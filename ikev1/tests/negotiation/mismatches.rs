@@ -195,7 +195,12 @@ fn aggressive_mode_is_off_unless_configured() {
 #[test]
 fn every_explanation_says_what_to_change() {
     type Change = fn(&mut Connection, &mut Connection);
-    let cases: [(Change, &str); 7] = [
+    let cases: [(Change, &str); 8] = [
+        (
+            |alice, _| alice.phase2.proposals = vec!["3des-md5".parse().unwrap()],
+            "peer offers ESP suite 3des-md5 only, this connection allows aes128gcm16; add one of \
+             the peer's to [connection.phase2] proposals with allow_weak = true",
+        ),
         (
             |alice, _| alice.psk = SecretBytes::from(&b"something else"[..]),
             "compare psk_file",

@@ -3,7 +3,7 @@
 use std::fs;
 
 use esp_dataplane::{Sad, SadConfig};
-use ipsec_types::{AesKeyBits, ConnectionId, EspIntegrity, EspSuite, Spi};
+use ipsec_types::{AesKeyBits, CbcCipher, ConnectionId, EspIntegrity, EspSuite, Spi};
 
 use crate::bench::BenchError;
 use crate::bench::loopback::{self, Protection};
@@ -15,7 +15,10 @@ use crate::bench::loopback::{self, Protection};
 pub(super) fn thousand_sas_kib() -> Result<u64, BenchError> {
     let suites = [
         EspSuite::AesGcm16(AesKeyBits::Aes256),
-        EspSuite::AesCbcHmac(AesKeyBits::Aes256, EspIntegrity::HmacSha256_128),
+        EspSuite::CbcHmac(
+            CbcCipher::Aes(AesKeyBits::Aes256),
+            EspIntegrity::HmacSha256_128,
+        ),
     ];
     let (sad, _events) = Sad::new(SadConfig::default());
     let before = resident_kib()?;

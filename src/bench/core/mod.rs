@@ -6,7 +6,7 @@ mod scaling;
 
 use core::fmt;
 
-use ipsec_types::{AesKeyBits, EspIntegrity, EspSuite};
+use ipsec_types::{AesKeyBits, CbcCipher, EspIntegrity, EspSuite};
 use serde::{Deserialize, Serialize};
 
 use super::BenchError;
@@ -62,8 +62,8 @@ const PROTECTIONS: [Protection; 4] = [
     Protection::Null,
     Protection::Suite(EspSuite::AesGcm16(AesKeyBits::Aes128)),
     Protection::Suite(EspSuite::AesGcm16(AesKeyBits::Aes256)),
-    Protection::Suite(EspSuite::AesCbcHmac(
-        AesKeyBits::Aes256,
+    Protection::Suite(EspSuite::CbcHmac(
+        CbcCipher::Aes(AesKeyBits::Aes256),
         EspIntegrity::HmacSha256_128,
     )),
 ];

@@ -3,14 +3,16 @@
 
 use aes::cipher::consts::{U12, U16};
 use aes::cipher::{
-    Array, BlockCipherDecrypt, BlockCipherEncrypt, BlockModeDecrypt, BlockModeEncrypt,
-    BlockSizeUser, InnerIvInit, KeyInit,
+    Array, BlockCipherDecrypt, BlockCipherEncrypt, BlockModeDecrypt, BlockModeEncrypt, InnerIvInit,
+    KeyInit,
 };
 use aes::{Aes128Dec, Aes128Enc, Aes192, Aes192Dec, Aes192Enc, Aes256Dec, Aes256Enc};
 use aes_gcm::AesGcm;
 use aes_gcm::aead::AeadInOut;
+use des::TdesEde3;
 use hmac::{Hmac, Mac};
-use ipsec_types::{AesKeyBits, EspIntegrity, EspSuite};
+use ipsec_types::{AesKeyBits, CbcCipher, EspIntegrity, EspSuite};
+use md5::Md5;
 use ring::aead::{AES_128_GCM, AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use sha1::Sha1;
 use sha2::{Sha256, Sha384, Sha512};
@@ -47,7 +49,7 @@ impl Bare {
             EspSuite::AesGcm16(AesKeyBits::Aes192) => {
                 Box::new(Soft(Aes192Gcm::new(&Array([7; 24]))))
             }
-            EspSuite::AesCbcHmac(bits, hash) => cbc_hmac(bits, hash).ok_or_else(refused)?,
+            EspSuite::CbcHmac(cipher, hash) => cbc_hmac(cipher, hash).ok_or_else(refused)?,
         };
         let stride = len + suite.overhead(len);
         Ok(Self {
@@ -164,20 +166,23 @@ struct CbcHmac<E, D, M> {
     icv: usize,
 }
 
-fn cbc_hmac(bits: AesKeyBits, hash: EspIntegrity) -> Option<Box<dyn Cipher>> {
-    match bits {
-        AesKeyBits::Aes128 => with_hash::<Aes128Enc, Aes128Dec>(&[7; 16], hash),
-        AesKeyBits::Aes192 => with_hash::<Aes192Enc, Aes192Dec>(&[7; 24], hash),
-        AesKeyBits::Aes256 => with_hash::<Aes256Enc, Aes256Dec>(&[7; 32], hash),
+fn cbc_hmac(cipher: CbcCipher, hash: EspIntegrity) -> Option<Box<dyn Cipher>> {
+    let key = vec![7; cipher.key_len()];
+    match cipher {
+        CbcCipher::Aes(AesKeyBits::Aes128) => with_hash::<Aes128Enc, Aes128Dec>(&key, hash),
+        CbcCipher::Aes(AesKeyBits::Aes192) => with_hash::<Aes192Enc, Aes192Dec>(&key, hash),
+        CbcCipher::Aes(AesKeyBits::Aes256) => with_hash::<Aes256Enc, Aes256Dec>(&key, hash),
+        CbcCipher::TripleDes => with_hash::<TdesEde3, TdesEde3>(&key, hash),
     }
 }
 
 fn with_hash<E, D>(key: &[u8], hash: EspIntegrity) -> Option<Box<dyn Cipher>>
 where
-    E: KeyInit + BlockCipherEncrypt + BlockSizeUser<BlockSize = U16> + 'static,
-    D: KeyInit + BlockCipherDecrypt + BlockSizeUser<BlockSize = U16> + 'static,
+    E: KeyInit + BlockCipherEncrypt + 'static,
+    D: KeyInit + BlockCipherDecrypt + 'static,
 {
     match hash {
+        EspIntegrity::HmacMd5_96 => keyed::<E, D, Hmac<Md5>>(key, hash),
         EspIntegrity::HmacSha1_96 => keyed::<E, D, Hmac<Sha1>>(key, hash),
         EspIntegrity::HmacSha256_128 => keyed::<E, D, Hmac<Sha256>>(key, hash),
         EspIntegrity::HmacSha384_192 => keyed::<E, D, Hmac<Sha384>>(key, hash),
@@ -187,8 +192,8 @@ where
 
 fn keyed<E, D, M>(key: &[u8], hash: EspIntegrity) -> Option<Box<dyn Cipher>>
 where
-    E: KeyInit + BlockCipherEncrypt + BlockSizeUser<BlockSize = U16> + 'static,
-    D: KeyInit + BlockCipherDecrypt + BlockSizeUser<BlockSize = U16> + 'static,
+    E: KeyInit + BlockCipherEncrypt + 'static,
+    D: KeyInit + BlockCipherDecrypt + 'static,
     M: Mac + KeyInit + Clone + 'static,
 {
     Some(Box::new(CbcHmac {
@@ -211,17 +216,19 @@ impl<E, D, M: Mac + Clone> CbcHmac<E, D, M> {
 
 impl<E, D, M> Cipher for CbcHmac<E, D, M>
 where
-    E: BlockCipherEncrypt + BlockSizeUser<BlockSize = U16>,
-    D: BlockCipherDecrypt + BlockSizeUser<BlockSize = U16>,
+    E: BlockCipherEncrypt,
+    D: BlockCipherDecrypt,
     M: Mac + Clone,
 {
     #[inline]
     fn seal(&self, packet: &mut [u8]) -> Option<()> {
         let end = packet.len().checked_sub(self.icv)?;
         let (authenticated, icv) = packet.split_at_mut_checked(end)?;
-        let (iv, body) = iv_and_body(authenticated)?;
-        let (blocks, _) = Array::<u8, U16>::slice_as_chunks_mut(body);
-        cbc::Encryptor::inner_iv_init(&self.encrypt, &Array(iv)).encrypt_blocks(blocks);
+        let (iv, body) = iv_and_body(authenticated, E::block_size())?;
+        let (blocks, _) = Array::<u8, E::BlockSize>::slice_as_chunks_mut(body);
+        cbc::Encryptor::inner_iv_slice_init(&self.encrypt, iv)
+            .ok()?
+            .encrypt_blocks(blocks);
         icv.copy_from_slice(self.tag(authenticated).as_ref().get(..self.icv)?);
         Some(())
     }
@@ -233,14 +240,16 @@ where
         if self.tag(authenticated).as_ref().get(..self.icv)? != icv {
             return None;
         }
-        let (iv, body) = iv_and_body(authenticated)?;
-        let (blocks, _) = Array::<u8, U16>::slice_as_chunks_mut(body);
-        cbc::Decryptor::inner_iv_init(&self.decrypt, &Array(iv)).decrypt_blocks(blocks);
+        let (iv, body) = iv_and_body(authenticated, D::block_size())?;
+        let (blocks, _) = Array::<u8, D::BlockSize>::slice_as_chunks_mut(body);
+        cbc::Decryptor::inner_iv_slice_init(&self.decrypt, iv)
+            .ok()?
+            .decrypt_blocks(blocks);
         Some(())
     }
 }
 
-fn iv_and_body(authenticated: &mut [u8]) -> Option<([u8; 16], &mut [u8])> {
-    let (clear, body) = authenticated.split_at_mut_checked(HEADER + 16)?;
-    Some((*clear.last_chunk()?, body))
+fn iv_and_body(authenticated: &mut [u8], iv_len: usize) -> Option<(&[u8], &mut [u8])> {
+    let (clear, body) = authenticated.split_at_mut_checked(HEADER + iv_len)?;
+    Some((clear.get(HEADER..)?, body))
 }

@@ -138,7 +138,7 @@ impl Consent {
         if !proposal.is_weak() || self.given {
             return Ok(proposal);
         }
-        let (algorithm, why) = weakness(name);
+        let (algorithm, why) = weakness(name).unwrap_or(("a weak algorithm", "it is out of date"));
         Err(Fault::WeakAlgorithm {
             key: key.to_owned(),
             proposal: name.to_owned(),

@@ -12,6 +12,8 @@ mod pair;
 mod phases;
 mod ping;
 mod proposal;
+
+pub(super) use proposal::weakness;
 mod selectors;
 mod traffic;
 

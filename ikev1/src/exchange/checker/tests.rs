@@ -81,7 +81,7 @@ fn good_header(rule: &MessageRule) -> Header {
     header
 }
 
-/// Exactly what is required, in an order that satisfies `first`.
+/// Exactly what is required, in an order that satisfies `leading`.
 fn good_payloads(rule: &MessageRule) -> Vec<Payload> {
     rule.required.iter().map(|&kind| sample(kind)).collect()
 }
@@ -105,7 +105,7 @@ fn each_required_payload_is_missed() {
             payloads.retain(|payload| payload.kind() != kind);
             // A message without any payload does not exist on the wire.
             payloads.push(sample(PayloadType::VENDOR_ID));
-            let expected = if rule.first == Some(kind) {
+            let expected = if rule.leading.first() == Some(&kind) {
                 PeerMisbehaved::WrongFirstPayload(kind, rule.name)
             } else {
                 PeerMisbehaved::MissingPayload(kind, rule.name)
@@ -113,6 +113,25 @@ fn each_required_payload_is_missed() {
             assert_eq!(checked(rule, payloads), Err(expected));
         }
     }
+}
+
+#[test]
+fn the_leading_payloads_keep_their_places() {
+    let mut refused = 0;
+    for rule in RULES {
+        for (place, &kind) in rule.leading.iter().enumerate().skip(1) {
+            let mut payloads = good_payloads(rule);
+            assert_eq!(payloads[place].kind(), kind);
+            payloads.insert(place, sample(PayloadType::VENDOR_ID));
+            let misplaced = Err(PeerMisbehaved::MisplacedPayload(kind, rule.name));
+            assert_eq!(checked(rule, payloads), misplaced);
+            let mut payloads = good_payloads(rule);
+            payloads.swap(place, place + 1);
+            assert_eq!(checked(rule, payloads), misplaced);
+            refused += 1;
+        }
+    }
+    assert_eq!(refused, 2, "messages 1 and 2 of quick mode");
 }
 
 #[test]

@@ -35,6 +35,9 @@ pub struct ConnectionStatus {
     /// Phase 2.
     #[serde(default)]
     pub esp_sas: Vec<EspSa>,
+    /// `dpd`, `ping`, `rekey-only` or `off`; `None` without an IKE SA.
+    #[serde(default)]
+    pub liveness: Option<String>,
     /// Why it is not up.
     #[serde(default)]
     pub last_error: Option<LastError>,
@@ -60,6 +63,8 @@ pub struct EspSa {
     pub spi_out: String,
     /// Negotiated algorithms.
     pub suite: String,
+    /// They needed the user's consent.
+    pub weak: bool,
     /// Payload bytes opened.
     #[serde(default)]
     pub bytes_in: u64,
