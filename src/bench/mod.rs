@@ -20,6 +20,7 @@ mod crypto;
 mod loopback;
 mod machine;
 mod path;
+mod progress;
 mod report;
 mod sample;
 mod soak;

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::BenchError;
 use super::args::{CryptoArgs, Effort};
+use super::progress::bar;
 use super::sample::{Sample, digits};
 use super::table::Table;
 use super::ticks;
@@ -91,7 +92,7 @@ pub(super) fn measure(wanted: &CryptoArgs, effort: Effort) -> Result<CryptoFigur
     let rate = ticks::Rate::measure();
     let mut rows = Vec::new();
     for (number, suite) in suites.iter().enumerate() {
-        eprintln!("crypto {}/{}: {suite}", number + 1, suites.len());
+        eprintln!("crypto {} {suite}", bar(number, suites.len()));
         for size in &sizes {
             rows.push(one(*suite, usize::from(*size), effort, rate)?);
         }

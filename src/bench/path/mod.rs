@@ -22,6 +22,7 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use super::args::Effort;
+use super::progress::bar;
 use super::{BenchError, machine, sample::digits};
 
 pub(super) use figures::{PathFigures, Run};
@@ -126,7 +127,10 @@ pub(super) fn measure(args: &PathArgs, effort: Effort) -> Result<PathFigures, Be
             wan,
             contender,
         } = turn;
-        eprint!("path {done}/{total}: {contender}, {wan} ... ");
+        eprint!(
+            "path {} {contender}, {wan} ... ",
+            bar(done as usize - 1, total)
+        );
         let world = WorldArgs {
             contender,
             wan,
