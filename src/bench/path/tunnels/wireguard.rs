@@ -49,8 +49,8 @@ fn one(
 ) -> Result<Background, LabError> {
     let path = find_program(program).unwrap_or_else(|| PathBuf::from(program));
     let mut command = host.command(path);
-    // All of them know these words; boringtun drops privileges unless told not to.
-    if program == "boringtun-cli" {
+    // All of them know the other words. These two look for a login to drop privileges to.
+    if matches!(program, "boringtun-cli" | "gotatun") {
         command.arg("--disable-drop-privileges");
     }
     command.arg("--foreground").arg(DEVICE);
