@@ -387,7 +387,7 @@ fn a_third_machine_with_the_address_is_named() {
         let stranger = pair.net.stranger(&lab, ADDRESS_WAN)?;
         // The switch floods everything: the active node hears the answers of the other one.
         let switch = pair.net.wan.host();
-        switch.ip("link set wan type bridge ageing_time 0")?;
+        switch.ip("link set wan type bridge ageing_time 0 fdb_flush")?;
         pair.net.peer.ip("neigh flush dev wan")?;
         Ping::to(ADDRESS_WAN.into()).from(&pair.net.peer)?;
         wait_said(&pair, 0, "another machine answers for the virtual address")?;
