@@ -9,7 +9,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{SocketAddrV4, TcpStream};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
 use std::path::Path;
 use std::time::Duration;
 
@@ -287,7 +287,8 @@ fn i5_an_intruder_on_the_lan_has_no_effect() {
         let watch = Watch::start(&pair.net, PATIENCE)?;
         let began = now();
         for victim in [active, 1 - active] {
-            forge_adverts(&pair, &intruder, victim)?;
+            let way = (NODE_LAN[1 - victim], NODE_LAN[victim]);
+            forge_adverts(&pair, &intruder, victim, way)?;
         }
         forge_records(&pair, &intruder)?;
         watch.wait_steady(now())?;
@@ -297,8 +298,12 @@ fn i5_an_intruder_on_the_lan_has_no_effect() {
     });
 }
 
-fn forge_adverts(pair: &Ours, intruder: &Host, victim: usize) -> Result<(), LabError> {
-    let (from, to) = (NODE_LAN[1 - victim], NODE_LAN[victim]);
+fn forge_adverts(
+    pair: &Ours,
+    intruder: &Host,
+    victim: usize,
+    (from, to): (Ipv4Addr, Ipv4Addr),
+) -> Result<(), LabError> {
     let capture = Capture::start(&pair.node(victim).host, "lan0", "udp port 7410")?;
     let adverts = capture.wait_for("adverts of the partner", |packets| {
         let sent = packets.iter().filter(|packet| packet.source == from);

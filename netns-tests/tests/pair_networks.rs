@@ -6,12 +6,12 @@
 //! ```
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use netns_tests::lab::{now, wait_for};
 use netns_tests::pair::{
-    ADDRESS_WAN, ADDRESS6_LAN, ADDRESS6_WAN, OURS_NEEDS, Ours, PEER_FAR, PEER6_WAN, RATE,
+    ADDRESS_WAN, ADDRESS6_LAN, ADDRESS6_WAN, Node, OURS_NEEDS, Ours, PEER_FAR, PEER6_WAN, RATE,
     ROUTER_WAN, SANE, Settings, Watch, lossless, unnoticed,
 };
 use netns_tests::peer::{swan, vipsec};
@@ -60,8 +60,8 @@ fn ipv6_addresses_move_with_the_role() {
             Capture::start(pair.net.lan.host(), "lan", "icmp6")?,
         ];
         let (near, far) = (&pair.net.lan_host, &pair.net.peer_host);
-        let out = Numbered::start(near, far, address(HOST_B6), RATE)?;
-        let back = Numbered::start(far, near, address(HOST_A6), RATE)?;
+        let out = Numbered::start(near, far, HOST_B6.parse()?, RATE)?;
+        let back = Numbered::start(far, near, HOST_A6.parse()?, RATE)?;
         let flows = |since: Duration| {
             let steady = Duration::from_millis(500);
             out.wait_flowing(since, steady, PATIENCE)?;
@@ -85,43 +85,48 @@ fn ipv6_addresses_move_with_the_role() {
             assert_eq!(cost, (0, 0), "{way}: {planned:?}");
             assert!(trace.report().longest_gap < SANE, "{:?}", trace.report());
         }
-        let addresses = [ADDRESS6_WAN, ADDRESS6_LAN];
-        for (side, (capture, address)) in captures.into_iter().zip(addresses).enumerate() {
+        let [wan, lan] = captures;
+        for (capture, address, card) in [
+            (wan, ADDRESS6_WAN, wan_card as fn(&Node) -> Mac),
+            (lan, ADDRESS6_LAN, lan_card),
+        ] {
             let said = pcap::advertisements(&capture.finish_busy()?)?;
-            let since = |at| -> Vec<_> { said.iter().copied().filter(|one| one.at > at).collect() };
-            let cards = [active, 1 - active].map(|index| {
-                let node = pair.node(index);
-                if side == 0 {
-                    node.wan_card
-                } else {
-                    node.lan_card
-                }
-            });
-            let [first, second] = cards;
-            let told = |one: &Advertisement| !one.solicited && one.target == address;
-            assert!(
-                since(began)
-                    .iter()
-                    .any(|one| told(one) && one.from == second)
-            );
-            assert!(
-                since(killed)
-                    .iter()
-                    .any(|one| told(one) && one.from == first)
-            );
-            let all = holders(&since(began), address);
-            let (early, late) = (vec![first, second, first], vec![second, first]);
-            assert!(
-                all == early || all == late,
-                "{address}: {all:?} of {cards:?}"
-            );
+            let cards = [active, 1 - active].map(|index| card(pair.node(index)));
+            moved_there_and_back(&said, address, cards, [began, killed]);
         }
         Ok(())
     });
 }
 
-fn address(text: &str) -> IpAddr {
-    text.parse().unwrap()
+fn wan_card(node: &Node) -> Mac {
+    node.wan_card
+}
+
+fn lan_card(node: &Node) -> Mac {
+    node.lan_card
+}
+
+/// Each takeover was told to everybody, and nobody claimed the address out of turn.
+fn moved_there_and_back(
+    said: &[Advertisement],
+    address: Ipv6Addr,
+    cards @ [first, second]: [Mac; 2],
+    [began, killed]: [Duration; 2],
+) {
+    let told = |since: Duration, card: Mac| {
+        let about = said.iter().filter(|one| one.target == address);
+        let mut after = about.filter(|one| one.at > since && one.from == card);
+        after.any(|one| !one.solicited)
+    };
+    assert!(told(began, second), "the switchover was not announced");
+    assert!(told(killed, first), "the takeover was not announced");
+    let since: Vec<_> = said.iter().copied().filter(|one| one.at > began).collect();
+    let all = holders(&since, address);
+    let (early, late) = (vec![first, second, first], vec![second, first]);
+    assert!(
+        all == early || all == late,
+        "{address}: {all:?} of {cards:?}"
+    );
 }
 
 /// The active node alone answers who asks for its IPv6 addresses; of a dead pair nobody does.
