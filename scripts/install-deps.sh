@@ -14,6 +14,7 @@ wanted=(
   "nftables:nft"                               # NAT and packet loss
   "ethtool:ethtool"                            # a WAN without segmentation offload
   "tshark:tshark"                              # captures, and an independent reader of them
+  "faketime:faketime"                          # a node whose clock is a year off
   "keepalived:keepalived"                      # what our pair is compared with
   "strongswan-charon:/usr/lib/ipsec/charon"    # the peer
   "strongswan-swanctl:swanctl"

@@ -60,6 +60,9 @@ pub fn init(configured: &str) -> Result<(), LogError> {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // Complaining about standard error on standard error panics: a log on a full disk
+        // would end the daemon.
+        .log_internal_errors(false)
         .with_ansi(style == Style::Terminal && std::io::stderr().is_terminal())
         .event_format(Line { style })
         .try_init()

@@ -17,6 +17,8 @@ pub enum Need {
     Tun,
     /// A program in the search path, and the Debian package that has it.
     Program(&'static str, &'static str),
+    /// The library that gives a process another time of day.
+    FakeTime,
 }
 
 /// `ping`.
@@ -59,8 +61,21 @@ impl Need {
             Self::Tun => (!Path::new("/dev/net/tun").exists())
                 .then(|| "/dev/net/tun does not exist (modprobe tun)".to_owned()),
             Self::Program(name, package) => missing_program(name, package),
+            Self::FakeTime => libfaketime()
+                .is_none()
+                .then(|| "libfaketime is missing (Debian package libfaketime)".to_owned()),
         }
     }
+}
+
+/// Where Debian and Ubuntu install libfaketime, for processes of several threads.
+#[must_use]
+pub fn libfaketime() -> Option<PathBuf> {
+    let folders = std::fs::read_dir("/usr/lib").ok()?;
+    folders
+        .flatten()
+        .map(|folder| folder.path().join("faketime/libfaketimeMT.so.1"))
+        .find(|library| library.is_file())
 }
 
 fn missing_file(path: &str, package: &str) -> Option<String> {

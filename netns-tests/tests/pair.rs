@@ -13,8 +13,8 @@ use std::time::Duration;
 use netns_tests::lab::{Host, now, wait_for};
 use netns_tests::need::NFT;
 use netns_tests::pair::{
-    ADDRESS_LAN, ADDRESS_WAN, Cost, Event, Evidence, HOST_PEER, NODE_LAN, OURS_NEEDS, Ours,
-    Settings, Watch,
+    ADDRESS_LAN, ADDRESS_WAN, Cost, Event, Evidence, HOST_PEER, NODE_LAN, OURS_NEEDS, Ours, SANE,
+    Settings, Watch, lossless, unnoticed,
 };
 use netns_tests::peer::vipsec;
 use netns_tests::probe::Ping;
@@ -23,29 +23,6 @@ use netns_tests::{Lab, LabError, scenario};
 
 /// No event may take longer, however busy the machine is.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// A gap that no busy machine explains.
-const SANE: Duration = Duration::from_secs(5);
-
-/// What every event has to leave behind: the peer noticed nothing.
-fn unnoticed(cost: &Cost) {
-    assert_eq!(
-        cost.negotiation, 0,
-        "the peer was asked to negotiate: {cost:?}"
-    );
-    assert_eq!(cost.new_spis, 0, "an SA was replaced: {cost:?}");
-    assert_eq!(cost.repeated_ivs, 0, "I1: {cost:?}");
-    assert_eq!(cost.not_above, 0, "I2: {cost:?}");
-    assert_eq!(cost.replay_drops, 0, "I2: {cost:?}");
-    assert_eq!(cost.contested, 0, "I7: {cost:?}");
-    assert_eq!(cost.duplicates(), 0, "{cost:?}");
-    assert!(cost.gap() < SANE, "{cost:?}");
-}
-
-fn lossless(cost: &Cost) {
-    unnoticed(cost);
-    assert_eq!(cost.lost(), 0, "{cost:?}");
-    assert_eq!(cost.ike, 0, "{cost:?}");
-}
 
 /// A pair that is in sync, and its watch.
 fn start(lab: &Lab) -> Result<(Ours, Watch), LabError> {

@@ -118,8 +118,13 @@ fn connections_are_edited_on_either_node() {
         let pair = Ours::start(&lab, &settings)?;
         let active = pair.wait_ready()?;
         let standby = 1 - active;
-        let file = |index: usize| pair.node(index).host.directory().join("connections.toml");
-        let key = |index: usize| pair.node(index).host.directory().join("second.psk");
+        let file = |index: usize| {
+            pair.node(index)
+                .host
+                .directory()
+                .join("shared/connections.toml")
+        };
+        let key = |index: usize| pair.node(index).host.directory().join("shared/second.psk");
 
         let before = fs::read_to_string(file(standby)).unwrap();
         let added = before.clone()

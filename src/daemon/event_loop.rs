@@ -213,6 +213,7 @@ impl Daemon {
         if let Some(pair) = &mut self.pair {
             pair.log_refusals();
         }
+        self.store_again_when_due();
         if let Some(worker) = self.gateway.data_plane.failed_worker() {
             return Err(DaemonError::WorkerEnded(worker));
         }

@@ -25,6 +25,13 @@ impl Daemon {
         if Some(shared) == self.gateway.config.shared.as_ref() {
             return Ok(Some("nothing has changed".to_owned()));
         }
+        if pair.is_unstored() {
+            // Its file is the one before: proposed, it would undo an edit on both nodes.
+            let reason =
+                "the file of connections here is older than what runs: it could not be written";
+            return Err(Refusal::new(RefusalKind::Failed, reason)
+                .with_hint("make room on the disk; it is written again by itself"));
+        }
         match pair.propose(shared) {
             Ok(()) => Ok(Some(
                 "proposed to the active node, which applies it and sends it back; see `vipsec status`"
@@ -75,7 +82,7 @@ impl Daemon {
         match self.apply_config(now, &mut config).await {
             Ok(summary) => {
                 info!("{summary}: the partner's connections");
-                self.store_shared(&shared);
+                self.store_shared(&shared, false);
                 if proposed {
                     self.share_config();
                 } else if let Some(pair) = &mut self.pair {
@@ -92,8 +99,16 @@ impl Daemon {
         self.settle();
     }
 
+    /// What could not be written is tried again: there may be room now.
+    pub(super) fn store_again_when_due(&mut self) {
+        let due = self.pair.as_mut().is_some_and(Pair::store_is_due);
+        if due && let Some(shared) = &self.gateway.config.shared {
+            self.store_shared(shared, true);
+        }
+    }
+
     /// A full disk harms no tunnel: what runs is what was agreed.
-    fn store_shared(&self, shared: &SharedConfig) {
+    fn store_shared(&self, shared: &SharedConfig, again: bool) {
         let pair = self.gateway.config.pair.as_ref();
         let Some(path) = pair.and_then(|pair| pair.connections.as_ref()) else {
             return;
@@ -102,12 +117,17 @@ impl Daemon {
         let told = self.pair.as_ref().map(Pair::news);
         // Disks are slow, and the lease runs.
         tokio::task::spawn_blocking(move || {
-            if let Err(error) = shared.store(&path) {
-                error!(file = %path.display(), %error, "the partner's connections run here but are not on disk; a restart would begin with the old ones until the partner is heard");
-                if let Some(told) = told {
-                    // The event loop ends only with the process.
-                    let _ = told.send(News::NotStored);
+            let stored = shared.store(&path);
+            match &stored {
+                Err(error) if !again => {
+                    error!(file = %path.display(), %error, "the partner's connections run here but are not on disk; a restart would begin with the old ones until the partner is heard");
                 }
+                Ok(()) if again => info!(file = %path.display(), "the connections are on disk now"),
+                _ => {}
+            }
+            if let Some(told) = told {
+                // The event loop ends only with the process.
+                let _ = told.send(News::Stored(stored.is_ok()));
             }
         });
     }

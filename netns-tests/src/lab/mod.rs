@@ -1,5 +1,6 @@
 //! Networks made of namespaces: hosts, cables, bridges, and the processes on them.
 
+mod disk;
 mod host;
 mod link;
 mod namespace;
@@ -9,6 +10,7 @@ mod wait;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+pub use disk::Disk;
 pub use host::Host;
 pub use link::{Bridge, Cable, mute_at_once, pull_at_once, unmute_at_once};
 pub use process::{Background, Output};
@@ -46,6 +48,14 @@ impl Lab {
     /// When the kernel refuses a namespace or a mount.
     pub fn host(&self, name: &str) -> Result<Host, LabError> {
         Host::new(&self.root, name)
+    }
+
+    /// A small disk for a folder of a machine that is made later, such as `gw-a/shared`.
+    ///
+    /// # Errors
+    /// When the kernel refuses the mount.
+    pub fn disk(&self, folder: &str, kibibytes: u32) -> Result<Disk, LabError> {
+        Disk::new(self.root.join(folder), kibibytes)
     }
 
     /// Where its files are.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::thread;
 
 use rustix::fs::{Mode, OFlags};
-use rustix::mount::mount_bind;
+use rustix::mount::{mount_bind, mount_bind_recursive};
 
 use crate::LabError;
 use crate::isolation::LAB_ROOT;
@@ -82,5 +82,6 @@ fn replace_run(run: &Path) -> Result<(), LabError> {
     mount_bind(run, "/run").map_err(LabError::at("give the host its own /run"))?;
     let kept = format!("/proc/thread-self/fd/{}", lab.as_raw_fd());
     std::fs::create_dir_all(LAB_ROOT).map_err(LabError::at("make the lab's mount point"))?;
-    mount_bind(kept.as_str(), LAB_ROOT).map_err(LabError::at("keep the lab's directory"))
+    // Recursively: a disk of the lab is a mount below it.
+    mount_bind_recursive(kept.as_str(), LAB_ROOT).map_err(LabError::at("keep the lab's directory"))
 }

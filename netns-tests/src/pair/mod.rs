@@ -16,11 +16,14 @@
 mod baseline;
 mod ours;
 mod topology;
+mod verdict;
 mod watch;
 
 pub use baseline::{BASELINE_NEEDS, Baseline};
 pub use ours::{OURS_NEEDS, Ours, Settings};
 pub use topology::{
-    ADDRESS_LAN, ADDRESS_WAN, HOST_LAN, HOST_PEER, NODE_LAN, NODE_WAN, Node, PEER_WAN, Pair,
+    ADDRESS_LAN, ADDRESS_WAN, ADDRESS6_LAN, ADDRESS6_WAN, HOST_LAN, HOST_PEER, NODE_LAN, NODE_WAN,
+    Node, PEER_FAR, PEER_WAN, PEER6_WAN, Pair, ROUTER_WAN,
 };
+pub use verdict::{SANE, lossless, unnoticed};
 pub use watch::{Cost, Event, Evidence, RATE, Watch};

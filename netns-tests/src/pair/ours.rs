@@ -1,18 +1,20 @@
 //! vipsec on both gateways, strongSwan as the peer.
 
+use std::net::IpAddr;
 use std::thread;
 use std::time::Duration;
 
 use rustix::process::Signal;
 
 use super::topology::{
-    ADDRESS_LAN, ADDRESS_WAN, HOST_PEER, NODE_LAN, NODE_SYNC, Node, PEER_WAN, Pair,
+    ADDRESS_LAN, ADDRESS_WAN, ADDRESS6_LAN, ADDRESS6_WAN, HOST_PEER, NODE_LAN, NODE_SYNC,
+    NODE6_LAN, NODE6_SYNC, Node, PEER_WAN, Pair, ROUTER_WAN,
 };
 use crate::lab::{Lab, now, wait_for};
 use crate::peer::vipsec::{self, Member, Options, PairStatus, Status};
 use crate::peer::{Charon, StrongSwan, Vipsec, swan};
 use crate::probe::Ping;
-use crate::topology::{A_NET, B_NET};
+use crate::topology::{A_NET, B_NET, HOST_B6};
 use crate::{LabError, Need, need};
 
 /// What a pair against strongSwan needs from the machine.
@@ -36,6 +38,12 @@ pub struct Settings {
     pub virtual_macs: [String; 2],
     /// The secret of each node.
     pub secrets: [String; 2],
+    /// The virtual addresses and the paths are IPv6, and the hosts have IPv6 addresses.
+    pub ipv6: bool,
+    /// The peer is not on the WAN: a router is between.
+    pub routed: bool,
+    /// Further environment variables of each daemon.
+    pub environment: [Vec<(String, String)>; 2],
     /// The connections stand in a file that the pair keeps the same.
     pub shared: bool,
     /// Further lines of `[pair]`, verbatim.
@@ -58,6 +66,9 @@ impl Default for Settings {
             advert: Duration::from_millis(50),
             virtual_macs: Default::default(),
             secrets: [secret.to_owned(), secret.to_owned()],
+            ipv6: false,
+            routed: false,
+            environment: Default::default(),
             shared: false,
             extra: String::new(),
             extra_tables: String::new(),
@@ -89,13 +100,19 @@ impl Settings {
 
     fn member(&self, index: usize) -> Member {
         let (own, other) = (index, 1 - index);
-        let pick = |addresses: [std::net::Ipv4Addr; 2]| {
+        let pick = |addresses: [IpAddr; 2]| {
             let text = |at: usize| addresses.get(at).map(ToString::to_string);
             (
                 text(own).unwrap_or_default(),
                 text(other).unwrap_or_default(),
             )
         };
+        let [wan, lan] = if self.ipv6 {
+            [format!("{ADDRESS6_WAN}/64"), format!("{ADDRESS6_LAN}/64")]
+        } else {
+            [format!("{ADDRESS_WAN}/24"), format!("{ADDRESS_LAN}/16")]
+        };
+        let router = self.routed.then(|| ROUTER_WAN.to_string());
         Member {
             member: if index == 0 { 'a' } else { 'b' },
             secret: self.secrets.get(index).cloned().unwrap_or_default(),
@@ -105,19 +122,19 @@ impl Settings {
             hold_down: "3s".to_owned(),
             commit_wait: "50ms".to_owned(),
             grace: "5s".to_owned(),
-            paths: vec![pick(NODE_SYNC), pick(NODE_LAN)],
+            paths: if self.ipv6 {
+                vec![pick(NODE6_SYNC), pick(NODE6_LAN)]
+            } else {
+                vec![
+                    pick(NODE_SYNC.map(IpAddr::V4)),
+                    pick(NODE_LAN.map(IpAddr::V4)),
+                ]
+            },
             addresses: vec![
-                (
-                    format!("{ADDRESS_WAN}/24"),
-                    "wan0".to_owned(),
-                    "wan".to_owned(),
-                ),
-                (
-                    format!("{ADDRESS_LAN}/16"),
-                    "lan0".to_owned(),
-                    "lan".to_owned(),
-                ),
+                (wan, "wan0".to_owned(), "wan".to_owned()),
+                (lan, "lan0".to_owned(), "lan".to_owned()),
             ],
+            gateways: router.into_iter().collect(),
             shared: self.shared,
             virtual_macs: self.virtual_macs.to_vec(),
             extra: self.extra.clone(),
@@ -138,7 +155,12 @@ impl Ours {
         pair.wait_role(0, "active")?;
         pair.revive(1)?;
         pair.wait_ready()?;
-        Ping::to(HOST_PEER).until_answered(&pair.net.lan_host, vipsec::UP)?;
+        let mut far = HOST_PEER;
+        if settings.ipv6 {
+            let parsed = HOST_B6.parse();
+            far = parsed.map_err(|_| LabError::unreadable("an address", HOST_B6))?;
+        }
+        Ping::to(far).until_answered(&pair.net.lan_host, vipsec::UP)?;
         Ok(pair)
     }
 
@@ -147,7 +169,14 @@ impl Ours {
     /// # Errors
     /// When the lab or the peer does not start.
     pub fn prepare(lab: &Lab, settings: &Settings) -> Result<Self, LabError> {
-        let net = Pair::new(lab)?;
+        let net = if settings.routed {
+            Pair::behind_router(lab)?
+        } else {
+            Pair::new(lab)?
+        };
+        if settings.ipv6 {
+            net.add_ipv6()?;
+        }
         let quiet = StrongSwan {
             log_level: 1,
             ..StrongSwan::default()
@@ -168,6 +197,12 @@ impl Ours {
     pub fn revive(&mut self, index: usize) -> Result<(), LabError> {
         let options = Options {
             pair: Some(self.settings.member(index)),
+            environment: self
+                .settings
+                .environment
+                .get(index)
+                .cloned()
+                .unwrap_or_default(),
             ..Options::default()
         };
         let connections = std::slice::from_ref(&self.settings.connection);

@@ -17,12 +17,12 @@
 //! machine: pulling a cable is what pulling a cable is (the gateway sees its carrier go, the
 //! others see nothing), and muting all cables of a gateway is what losing it is.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::LabError;
 use crate::lab::{Bridge, Cable, Host, Lab, mute_at_once, unmute_at_once};
 use crate::probe::pcap::Mac;
-use crate::topology::{HOST_A, HOST_B};
+use crate::topology::{HOST_A, HOST_A6, HOST_B, HOST_B6};
 
 /// The pair's address on the WAN; the peer knows no other.
 pub const ADDRESS_WAN: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
@@ -30,6 +30,16 @@ pub const ADDRESS_WAN: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
 pub const ADDRESS_LAN: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 1);
 /// The peer.
 pub const PEER_WAN: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 20);
+/// A peer that is not on the WAN.
+pub const PEER_FAR: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 20);
+/// The router between the WAN and [`PEER_FAR`].
+pub const ROUTER_WAN: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 254);
+/// The pair's IPv6 address on the WAN.
+pub const ADDRESS6_WAN: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x113, 0, 0, 0, 0, 1);
+/// The pair's IPv6 address on the LAN.
+pub const ADDRESS6_LAN: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xa, 0, 0, 0, 0, 0, 1);
+/// The peer's IPv6 address.
+pub const PEER6_WAN: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x113, 0, 0, 0, 0, 0x20);
 /// The gateways' own addresses on the WAN.
 pub const NODE_WAN: [Ipv4Addr; 2] = [Ipv4Addr::new(203, 0, 113, 2), Ipv4Addr::new(203, 0, 113, 3)];
 /// The gateways' own addresses on the LAN.
@@ -37,18 +47,32 @@ pub const NODE_LAN: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 1, 0, 11), Ipv4Addr::new(
 /// The gateways' addresses on the link between them.
 pub(super) const NODE_SYNC: [Ipv4Addr; 2] =
     [Ipv4Addr::new(10, 99, 0, 1), Ipv4Addr::new(10, 99, 0, 2)];
+/// The gateways' own IPv6 addresses on the LAN.
+pub(super) const NODE6_LAN: [IpAddr; 2] = [ipv6_lan(0x11), ipv6_lan(0x12)];
+/// The gateways' IPv6 addresses on the link between them.
+pub(super) const NODE6_SYNC: [IpAddr; 2] = [ipv6_sync(1), ipv6_sync(2)];
 /// The host on the pair's LAN.
 pub const HOST_LAN: IpAddr = HOST_A;
 /// The host behind the peer.
 pub const HOST_PEER: IpAddr = HOST_B;
+
+const fn ipv6_lan(host: u16) -> IpAddr {
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xa, 0, 0, 0, 0, 0, host))
+}
+
+const fn ipv6_sync(host: u16) -> IpAddr {
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0x99, 0, 0, 0, 0, 0, host))
+}
 
 /// The network of a pair.
 #[derive(Debug)]
 pub struct Pair {
     /// The gateways, `gw-a` and `gw-b`.
     pub nodes: [Node; 2],
-    /// The peer's gateway, [`PEER_WAN`].
+    /// The peer's gateway, [`PEER_WAN`] or [`PEER_FAR`].
     pub peer: Host,
+    /// From the WAN switch to the peer, or to the router before it.
+    pub uplink: Cable,
     /// Behind the peer, [`HOST_PEER`].
     pub peer_host: Host,
     /// On the pair's LAN, [`HOST_LAN`]; its gateway is [`ADDRESS_LAN`].
@@ -82,6 +106,35 @@ impl Pair {
     /// # Errors
     /// When the lab cannot be built.
     pub fn new(lab: &Lab) -> Result<Self, LabError> {
+        Self::build(lab, |wan, peer| {
+            let uplink = wan.plug(peer, "wan")?;
+            peer.address("wan", &format!("{PEER_WAN}/24"))?;
+            Ok(uplink)
+        })
+    }
+
+    /// The same with the peer at [`PEER_FAR`], behind [`ROUTER_WAN`]. The gateways know no way
+    /// there but through what their configuration says.
+    ///
+    /// # Errors
+    /// When the lab cannot be built.
+    pub fn behind_router(lab: &Lab) -> Result<Self, LabError> {
+        Self::build(lab, |wan, peer| {
+            let router = lab.host("router")?;
+            let uplink = wan.plug(&router, "wan")?;
+            router.address("wan", &format!("{ROUTER_WAN}/24"))?;
+            Cable::plug((&router, "peer"), (peer, "wan"))?;
+            router.address("peer", "198.51.100.1/24")?;
+            peer.address("wan", &format!("{PEER_FAR}/24"))?;
+            peer.route("default", Ipv4Addr::new(198, 51, 100, 1).into())?;
+            Ok(uplink)
+        })
+    }
+
+    fn build(
+        lab: &Lab,
+        connect: impl FnOnce(&Bridge, &Host) -> Result<Cable, LabError>,
+    ) -> Result<Self, LabError> {
         let switches = lab.host("switches")?;
         let wan = Bridge::new(&switches, "wan")?;
         let lan = Bridge::new(&switches, "lan")?;
@@ -112,8 +165,7 @@ impl Pair {
         };
         let nodes = [node("gw-a", 0)?, node("gw-b", 1)?];
         let peer = lab.host("peer")?;
-        wan.plug(&peer, "wan")?;
-        peer.address("wan", &format!("{PEER_WAN}/24"))?;
+        let uplink = connect(&wan, &peer)?;
         let peer_host = lab.host("peer-host")?;
         Cable::plug((&peer_host, "lan"), (&peer, "lan"))?;
         peer.address("lan", "10.2.0.1/16")?;
@@ -126,11 +178,43 @@ impl Pair {
         Ok(Self {
             nodes,
             peer,
+            uplink,
             peer_host,
             lan_host,
             wan,
             lan,
         })
+    }
+
+    /// Everybody gets an IPv6 address besides.
+    ///
+    /// # Errors
+    /// When the kernel has no IPv6.
+    pub fn add_ipv6(&self) -> Result<(), LabError> {
+        let own = NODE6_LAN.iter().zip(NODE6_SYNC);
+        for (number, (node, (lan, sync))) in self.nodes.iter().zip(own).enumerate() {
+            let wan = format!("2001:db8:113::{}/64", number + 2);
+            node.host.address("wan0", &wan)?;
+            node.host.address("lan0", &format!("{lan}/64"))?;
+            node.host.address("sync0", &format!("{sync}/64"))?;
+        }
+        self.peer.address("wan", &format!("{PEER6_WAN}/64"))?;
+        self.peer.address("lan", "fd00:b::1/64")?;
+        self.peer_host.address("lan", &format!("{HOST_B6}/64"))?;
+        self.peer_host.ip("-6 route add default via fd00:b::1")?;
+        self.lan_host.address("lan", &format!("{HOST_A6}/64"))?;
+        let gateway = format!("-6 route add default via {ADDRESS6_LAN}");
+        self.lan_host.ip(&gateway)?;
+        Ok(())
+    }
+
+    /// Nothing passes any more between a gateway and the peer; everybody else hears both.
+    ///
+    /// # Errors
+    /// When a device is gone.
+    pub fn cut_off_from_peer(&self, node: &Node, cut: bool) -> Result<(), LabError> {
+        self.uplink.isolate(cut)?;
+        node.wan.isolate(cut)
     }
 
     /// A further machine on the WAN, with an address of its choice.

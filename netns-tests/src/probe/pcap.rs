@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 use std::time::Duration;
 
@@ -75,11 +75,28 @@ pub struct Arp {
     pub target: Ipv4Addr,
 }
 
+/// A neighbour advertisement (RFC 4861 §4.4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Advertisement {
+    /// When it was seen, since the epoch, by the microsecond.
+    pub at: Duration,
+    /// The card that sent it.
+    pub from: Mac,
+    /// The address that it is about.
+    pub target: Ipv6Addr,
+    /// Answers a question.
+    pub solicited: bool,
+}
+
 const FILE_HEADER: usize = 24;
 const RECORD_HEADER: usize = 16;
 const ETHERNET_HEADER: usize = 14;
 const ETHERTYPE_IPV4: [u8; 2] = [0x08, 0x00];
 const ETHERTYPE_ARP: [u8; 2] = [0x08, 0x06];
+const ETHERTYPE_IPV6: [u8; 2] = [0x86, 0xdd];
+const ICMPV6: u8 = 58;
+const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
+const SOLICITED: u8 = 0x40;
 const ARP_REQUEST: u16 = 1;
 const UDP: u8 = 17;
 const ISAKMP_EXCHANGE: usize = 18;
@@ -100,6 +117,14 @@ pub fn ipv4_packets(file: &Path) -> Result<Vec<IpPacket>, LabError> {
 /// When the file cannot be read.
 pub fn frames(file: &Path) -> Result<Vec<Frame>, LabError> {
     records(file, frame)
+}
+
+/// All neighbour advertisements in such a file.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn advertisements(file: &Path) -> Result<Vec<Advertisement>, LabError> {
+    records(file, advertisement)
 }
 
 /// When the last whole frame was seen; zero for a file without one.
@@ -260,6 +285,22 @@ fn arp(packet: &[u8]) -> Option<Arp> {
     })
 }
 
+/// One without extension headers, as RFC 4861 §7.1.2 wants it.
+fn advertisement(at: Duration, frame: &[u8]) -> Option<Advertisement> {
+    let packet = frame.get(ETHERNET_HEADER..)?;
+    let message = packet.get(40..)?;
+    let wanted = *frame.get(12..14)? == ETHERTYPE_IPV6
+        && *packet.get(6)? == ICMPV6
+        && *message.first()? == NEIGHBOUR_ADVERTISEMENT;
+    let target: [u8; 16] = message.get(8..24)?.try_into().ok()?;
+    wanted.then_some(Advertisement {
+        at,
+        from: Mac(frame.get(6..12)?.try_into().ok()?),
+        target: target.into(),
+        solicited: message.get(4)? & SOLICITED != 0,
+    })
+}
+
 fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     let two: [u8; 2] = bytes.get(at..at + 2)?.try_into().ok()?;
     Some(u16::from_be_bytes(two))
@@ -305,6 +346,22 @@ mod tests {
             ..arp
         };
         assert!(!question.claims("192.0.2.1".parse().unwrap()));
+    }
+
+    #[test]
+    fn a_neighbour_advertisement_is_told_from_a_question() {
+        let mut bytes = vec![0x33; 6];
+        bytes.extend([2, 0, 0, 0, 0, 9]);
+        bytes.extend(ETHERTYPE_IPV6);
+        bytes.extend([0x60, 0, 0, 0, 0, 24, ICMPV6, 255]);
+        bytes.extend([0; 32]);
+        bytes.extend([NEIGHBOUR_ADVERTISEMENT, 0, 0, 0, 0x20, 0, 0, 0]);
+        let target: Ipv6Addr = "2001:db8::1".parse().unwrap();
+        bytes.extend(target.octets());
+        let found = advertisement(Duration::ZERO, &bytes).unwrap();
+        assert_eq!((found.target, found.solicited), (target, false));
+        bytes[ETHERNET_HEADER + 40] = 135;
+        assert_eq!(advertisement(Duration::ZERO, &bytes), None);
     }
 
     #[test]

@@ -108,8 +108,8 @@ pub(super) enum News {
     PathCheck(bool),
     /// A third machine claims a virtual address.
     Conflict,
-    /// The partner's connections run and could not be written to disk.
-    NotStored,
+    /// The partner's connections run, and are on disk or could not be written.
+    Stored(bool),
     /// The partner announces the virtual MAC on a link while this node is silent.
     MacMoved(String),
     /// The grace after a planned switchover is over.
@@ -181,6 +181,8 @@ pub(super) struct State {
     incoming: Option<Incoming>,
     /// Connections that run and could not be written to disk.
     not_stored: u64,
+    /// When the connections in force could not be written, until they can.
+    unstored: Option<Duration>,
     stopping: Option<stop::Stopping>,
 }
 
@@ -237,6 +239,7 @@ impl State {
             refusals: Vec::new(),
             incoming: None,
             not_stored: 0,
+            unstored: None,
             stopping: None,
         }
     }
@@ -384,7 +387,11 @@ impl Pair {
             }
             PairInput::News(News::PathCheck(good)) => self.state.path_ok = good,
             PairInput::News(News::Conflict) => self.state.conflicts += 1,
-            PairInput::News(News::NotStored) => self.state.not_stored += 1,
+            PairInput::News(News::Stored(true)) => self.state.unstored = None,
+            PairInput::News(News::Stored(false)) => {
+                self.state.not_stored += 1;
+                self.state.unstored = Some(now);
+            }
             PairInput::News(News::GraceOver) => {
                 let state = self.driver.node().election().state();
                 self.state.grace_over(state, gateway);

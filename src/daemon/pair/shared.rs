@@ -1,6 +1,7 @@
 //! The connections that the two nodes keep the same, as a record.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use ha_keepalive::Revision;
 use ha_keepalive::advert::Role;
@@ -18,6 +19,9 @@ use crate::daemon::tunnels::Tunnels;
 const NAME: &[u8] = b"connections";
 /// Version of its encoding.
 const VERSION: u16 = 1;
+
+/// How long a full disk is left alone.
+const STORE_AGAIN: Duration = Duration::from_secs(5);
 
 /// Connections of the partner that are understood here and wait to be applied.
 pub(in crate::daemon) struct Incoming {
@@ -68,6 +72,22 @@ impl Pair {
         node.set_revision(boot_time(), revision);
         // What was refused for want of these connections may be taken now.
         node.follow_anew(boot_time());
+    }
+
+    /// The file of connections on this node is not what runs.
+    pub(in crate::daemon) const fn is_unstored(&self) -> bool {
+        self.state.unstored.is_some()
+    }
+
+    /// True when it is time to write the connections again; then not again for a while.
+    pub(in crate::daemon) fn store_is_due(&mut self) -> bool {
+        let now = boot_time();
+        let since = self.state.unstored;
+        let due = since.is_some_and(|at| now.saturating_sub(at) >= STORE_AGAIN);
+        if due {
+            self.state.unstored = Some(now);
+        }
+        due
     }
 
     /// The partner's connections that wait to be applied.

@@ -26,6 +26,8 @@ pub struct Options {
     pub keylog: bool,
     /// The node's part in a pair; `None` for a single gateway.
     pub pair: Option<Member>,
+    /// Further environment variables of the process.
+    pub environment: Vec<(String, String)>,
 }
 
 impl Options {
@@ -35,6 +37,7 @@ impl Options {
         Self {
             keylog: true,
             pair: None,
+            environment: Vec::new(),
         }
     }
 }
@@ -61,8 +64,10 @@ pub struct Files {
     pub keylog: PathBuf,
 }
 
-/// The file that a pair keeps the same, in a node's folder.
-pub(super) const SHARED_CONNECTIONS: &str = "connections.toml";
+/// The folder of what a pair keeps the same, in a node's folder.
+const SHARED: &str = "shared";
+/// The file of connections in it; the keys are beside it.
+pub(super) const SHARED_CONNECTIONS: &str = "shared/connections.toml";
 
 impl Vipsec {
     /// Writes the configuration and starts the daemon; returns when it answers.
@@ -86,6 +91,7 @@ impl Vipsec {
         let mut command = host.command(&files.binary);
         command.arg("run").arg("-c").arg(&files.config);
         command.env("RUST_BACKTRACE", "1");
+        command.envs(options.environment.iter().cloned());
         if options.keylog {
             command.arg("--keylog").arg(&files.keylog);
         }
@@ -128,8 +134,14 @@ impl Vipsec {
             socket: directory.join("vipsec.sock"),
             keylog: directory.join("keylog"),
         };
+        let shares = options.pair.as_ref().is_some_and(|member| member.shared);
+        if shares {
+            fs::create_dir_all(directory.join(SHARED))
+                .map_err(LabError::at("make the folder of the pair"))?;
+        }
         for (number, connection) in connections.iter().enumerate() {
-            write_secret(host, &format!("{number}.psk"), &connection.psk)?;
+            let folder = if shares { SHARED } else { "." };
+            write_secret(host, &format!("{folder}/{number}.psk"), &connection.psk)?;
         }
         let mut pair = String::new();
         if let Some(member) = &options.pair {
@@ -137,7 +149,7 @@ impl Vipsec {
             pair = member.render(&secret);
         }
         let mut inline = connections;
-        if options.pair.as_ref().is_some_and(|member| member.shared) {
+        if shares {
             let shared = config::render_connections(Path::new(""), connections);
             host.write(SHARED_CONNECTIONS, &shared)?;
             inline = &[];

@@ -34,6 +34,8 @@ pub struct Member {
     pub shared: bool,
     /// Their virtual MACs, in the same order; an empty one, or none, is left out.
     pub virtual_macs: Vec<String>,
+    /// Routers behind them, in the same order; an empty one, or none, is left out.
+    pub gateways: Vec<String>,
     /// Further lines of the `[pair]` table, verbatim.
     pub extra: String,
     /// Further tables, verbatim.
@@ -76,6 +78,10 @@ impl Member {
             );
             if let Some(mac) = self.virtual_macs.get(index).filter(|mac| !mac.is_empty()) {
                 add(&mut text, &format!("virtual_mac = {mac:?}"));
+            }
+            let gateway = self.gateways.get(index).filter(|router| !router.is_empty());
+            if let Some(router) = gateway {
+                add(&mut text, &format!("gateway = {router:?}"));
             }
         }
         add(&mut text, &self.extra_tables);
