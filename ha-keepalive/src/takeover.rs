@@ -140,6 +140,8 @@ pub const fn steps(change: Change) -> &'static [Step] {
             Step::OpenGate,
             Step::StartSealing,
             Step::Announce,
+            // The claim may have been interrupted before it.
+            Step::MoveHere,
             Step::ResumeTimers,
         ],
         Change::Mute => &[Step::StopTimers],

@@ -101,7 +101,8 @@ pub struct PairNode {
     waiting: VecDeque<Change>,
     outstanding: Option<StepId>,
     last_step: StepId,
-    /// A claim whose gate has not been opened yet.
+    /// A claim whose gate has not been opened yet or, if it is a cold one, that has not yet
+    /// asked for negotiations.
     unfinished: Option<Change>,
     retry: Option<(Duration, Change)>,
     orders: VecDeque<Order>,

@@ -81,6 +81,11 @@ impl PairNode {
         };
         self.last_step = id;
         let change = run.change();
+        // A cold claim that is interrupted before this point leaves a node that serves without
+        // an SA, and that nobody would ask for one.
+        if step == Step::NegotiateAll {
+            self.unfinished = None;
+        }
         if step == Step::ActivateSas && self.election.is_serving(now) {
             // They are in use from here on: to activate them once more under the same claim
             // would repeat IVs (I1).
@@ -100,7 +105,8 @@ impl PairNode {
         match step {
             Step::OpenGate => {
                 self.election.open_gate(now);
-                if self.election.is_serving(now) {
+                let cold = Change::Claim { hot: false };
+                if self.election.is_serving(now) && self.unfinished != Some(cold) {
                     self.unfinished = None;
                 }
             }

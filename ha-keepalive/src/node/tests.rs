@@ -378,6 +378,27 @@ fn i6_a_lone_node_asks_for_as_long_as_a_living_partner_could_need_and_no_longer(
 }
 
 #[test]
+fn a_cold_claim_that_is_interrupted_behind_its_gate_negotiates_all_the_same() {
+    for slow in [Step::Announce, Step::MoveHere, Step::ResumeTimers] {
+        let mut duo = Duo::paced(INTERVAL);
+        duo.slow = Some(slow);
+        duo.nodes[1] = None;
+        duo.run(INTERVAL * 6);
+        assert!(duo.gates[0].is_open(duo.now), "{slow:?} is being performed");
+        duo.stopped[0] = true;
+        duo.run(INTERVAL * 6);
+        duo.stopped[0] = false;
+        duo.run(MS);
+        duo.slow_steps_end();
+        duo.run(INTERVAL * 10);
+        assert!(duo.gates[0].is_open(duo.now));
+        let negotiated = |(_, _, step): &&(usize, Change, Step)| *step == Step::NegotiateAll;
+        let count = duo.steps.iter().filter(negotiated).count();
+        assert_eq!(count, 1, "{slow:?}: {:?}", duo.steps);
+    }
+}
+
+#[test]
 fn i6_a_partner_that_was_heard_before_the_stop_gets_its_whole_patience() {
     let mut duo = Duo::in_sync();
     // Nobody sees the partner vanish: it does so while this one is stopped.
