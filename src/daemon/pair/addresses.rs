@@ -254,6 +254,9 @@ impl Addresses {
     /// metrics, so on the active node these rest; when its process dies they come into force.
     pub(super) async fn forward_to_partner(&self, partner: IpAddr, prefixes: &[(IpNet, u32)]) {
         let of_family = |prefix: &&(IpNet, u32)| prefix.0.addr().is_ipv4() == partner.is_ipv4();
+        for (prefix, _) in prefixes.iter().filter(|prefix| !of_family(prefix)) {
+            warn!(%prefix, via = %partner, "what reaches this node for it while it is standby is lost: no path between the nodes is of its family");
+        }
         let wanted: Vec<ViaRoute> = prefixes
             .iter()
             .filter(of_family)
