@@ -192,7 +192,7 @@ fn theirs(advert: Duration) -> Row {
                 words(advert)
             ),
             Action::HostGone,
-            20,
+            10,
         )
     }
 }
