@@ -8,6 +8,7 @@ pub mod arp;
 pub mod clock;
 mod connection;
 pub mod driver;
+mod host;
 pub mod mover;
 pub mod packet_socket;
 mod path;

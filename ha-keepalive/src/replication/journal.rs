@@ -12,10 +12,12 @@
 
 use core::ops::Bound;
 use core::time::Duration;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::commit::{Commit, CommitPoints};
+use super::in_flight::InFlight;
 use super::message::{Change, Message};
 use super::record::{Key, Record};
 use crate::vocabulary::Epoch;
@@ -63,18 +65,6 @@ pub enum Following {
     Refused,
 }
 
-/// How a commit point ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Commit {
-    /// The standby has it.
-    Acknowledged,
-    /// The bounded wait is over: the pair is out of sync now.
-    TimedOut,
-    /// There is no standby in sync to wait for.
-    OutOfSync,
-}
-
 /// Replication lag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct Lag {
@@ -91,13 +81,6 @@ pub struct Lag {
 struct Entry {
     record: Record,
     position: u64,
-    written: Duration,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct InFlight {
-    position: u64,
-    bytes: usize,
     written: Duration,
 }
 
@@ -123,8 +106,7 @@ pub struct Journal {
     queue: BTreeMap<u64, (Key, Duration)>,
     queued: BTreeMap<Key, u64>,
     queued_bytes: u64,
-    in_flight: VecDeque<InFlight>,
-    in_flight_bytes: u64,
+    in_flight: InFlight,
     link: Link,
     index: u64,
     acked: u64,
@@ -134,8 +116,7 @@ pub struct Journal {
     snapshot_end: Option<u64>,
     progress: Duration,
     late: bool,
-    commits: VecDeque<(u64, Duration)>,
-    outcomes: VecDeque<(u64, Commit)>,
+    commits: CommitPoints,
     snapshots: u64,
 }
 
@@ -152,8 +133,7 @@ impl Journal {
             queue: BTreeMap::new(),
             queued: BTreeMap::new(),
             queued_bytes: 0,
-            in_flight: VecDeque::new(),
-            in_flight_bytes: 0,
+            in_flight: InFlight::default(),
             link: Link::Down,
             index: 0,
             acked: 0,
@@ -161,8 +141,7 @@ impl Journal {
             snapshot_end: None,
             progress: Duration::ZERO,
             late: false,
-            commits: VecDeque::new(),
-            outcomes: VecDeque::new(),
+            commits: CommitPoints::default(),
             snapshots: 0,
         }
     }
@@ -293,8 +272,7 @@ impl Journal {
         self.queue.clear();
         self.queued.clear();
         self.queued_bytes = 0;
-        self.in_flight.clear();
-        self.in_flight_bytes = 0;
+        self.in_flight = InFlight::default();
         self.index = 0;
         self.snapshot_end = None;
         self.late = false;
@@ -308,12 +286,7 @@ impl Journal {
         }
         self.progress = now;
         self.acked = self.acked.max(position);
-        while let Some(first) = self.in_flight.front()
-            && first.position <= position
-        {
-            self.in_flight_bytes = self.in_flight_bytes.saturating_sub(first.bytes as u64);
-            self.in_flight.pop_front();
-        }
+        self.in_flight.acknowledged(position);
         self.dead.retain(|_, at| *at > position);
         self.resumable_from = self.resumable_from.max(position);
         if self.snapshot_end.is_some_and(|end| end <= position) {
@@ -408,12 +381,7 @@ impl Journal {
         if self.in_flight.is_empty() {
             self.progress = now;
         }
-        self.in_flight_bytes += bytes as u64;
-        self.in_flight.push_back(InFlight {
-            position,
-            bytes,
-            written,
-        });
+        self.in_flight.sent(position, bytes, written);
     }
 
     /// True when changes wait to be sent.
@@ -426,44 +394,21 @@ impl Journal {
     /// tells the outcome.
     pub fn commit(&mut self, now: Duration, position: u64) {
         self.commits
-            .push_back((position, now + self.limits.commit_wait));
+            .wait_for(position, now + self.limits.commit_wait);
     }
 
     /// Gives the commit points up that are not decided: their positions.
     pub fn give_commits_up(&mut self) -> impl Iterator<Item = u64> {
-        let decided = core::mem::take(&mut self.outcomes);
-        let waiting = core::mem::take(&mut self.commits);
-        let decided = decided.into_iter().map(|(position, _)| position);
-        decided.chain(waiting.into_iter().map(|(position, _)| position))
+        core::mem::take(&mut self.commits).into_positions()
     }
 
     /// The next commit point that is decided: its position and how it ended.
     pub fn poll_commit(&mut self, now: Duration) -> Option<(u64, Commit)> {
-        if self.outcomes.is_empty() {
-            self.decide_commits(now);
+        if !self.commits.has_decided() {
+            let in_sync = self.following(now) == Following::InSync;
+            self.late |= self.commits.decide(now, self.acked, in_sync);
         }
-        self.outcomes.pop_front()
-    }
-
-    fn decide_commits(&mut self, now: Duration) {
-        let following = self.following(now);
-        let acked = self.acked;
-        let mut waiting = VecDeque::new();
-        for (position, deadline) in self.commits.drain(..) {
-            let outcome = if position <= acked && following == Following::InSync {
-                Commit::Acknowledged
-            } else if following != Following::InSync {
-                Commit::OutOfSync
-            } else if now >= deadline {
-                Commit::TimedOut
-            } else {
-                waiting.push_back((position, deadline));
-                continue;
-            };
-            self.late |= outcome == Commit::TimedOut;
-            self.outcomes.push_back((position, outcome));
-        }
-        self.commits = waiting;
+        self.commits.poll()
     }
 
     /// How the standby follows as of `now`.
@@ -485,12 +430,12 @@ impl Journal {
     /// What is not acknowledged yet.
     #[must_use]
     pub fn lag(&self, now: Duration) -> Lag {
-        let in_flight = self.in_flight.front().map(|first| first.written);
+        let in_flight = self.in_flight.oldest();
         let queued = self.queue.values().next().map(|(_, written)| *written);
         let oldest = [in_flight, queued].into_iter().flatten().min();
         Lag {
             records: self.in_flight.len() + self.queue.len(),
-            bytes: self.in_flight_bytes + self.queued_bytes,
+            bytes: self.in_flight.bytes() + self.queued_bytes,
             age: oldest.map_or(Duration::ZERO, |oldest| now.saturating_sub(oldest)),
         }
     }
@@ -505,8 +450,8 @@ impl Journal {
     /// When [`Journal::poll_commit`] or [`Journal::following`] may change without any input.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Duration> {
-        let commit = self.commits.iter().map(|(_, deadline)| *deadline).min();
-        let oldest = self.in_flight.front().map(|first| first.written);
+        let commit = self.commits.deadline();
+        let oldest = self.in_flight.oldest();
         let late = oldest
             .filter(|_| !self.late)
             .map(|written| written + self.limits.ack_patience + Duration::from_millis(1));

@@ -12,7 +12,9 @@
 //! itself by a new snapshot.
 
 mod ceiling;
+mod commit;
 mod edge;
+mod in_flight;
 mod journal;
 mod message;
 mod record;
@@ -21,8 +23,9 @@ mod replica;
 mod tests;
 
 pub use ceiling::{Ceiling, Ledger, Limit, Running};
+pub use commit::Commit;
 pub use edge::{Edge, Edges};
-pub use journal::{Commit, Following, Journal, Lag, Limits};
+pub use journal::{Following, Journal, Lag, Limits};
 pub use message::{BadMessage, Change, Hello, Message, PROTOCOL};
 pub use record::{Key, Kind, Record, Supported, TooLarge, Unacceptable};
 pub use replica::{Applied, Replica, ReplicaCounters};

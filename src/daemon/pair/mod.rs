@@ -9,6 +9,7 @@
 //!   takeover.rs  records become SAs and a negotiator again
 //!   link.rs      ARP and neighbour discovery under the lease, one task a link
 //!   addresses.rs the virtual addresses, and the routes that come and go with them
+//!   forward.rs   what reaches the standby goes to the partner
 //!   virtual_mac.rs an Ethernet address that moves with them
 //!   watch.rs     links, health script, path check: is this node fit to be active?
 //! ```
@@ -16,6 +17,7 @@
 
 mod addresses;
 mod counted;
+mod forward;
 mod host;
 mod link;
 mod ping;
@@ -56,7 +58,7 @@ use super::batch::{Batch, PairId};
 use super::clock::entropy;
 use super::gateway::Gateway;
 use super::tunnels::Tunnels;
-use crate::config::{PairConfig, Side};
+use crate::config::PairConfig;
 use addresses::Addresses;
 use link::Links;
 
@@ -303,53 +305,6 @@ impl Pair {
         })
     }
 
-    /// The kernel drops the routes of a link that goes down; it is back.
-    fn mend_routes(&self, gateway: &Gateway, tunnels: &Tunnels) {
-        let addresses = self.state.addresses.clone();
-        let ways = (self.not_active().is_none() && !gateway.silent).then(|| tunnels.ways());
-        let (partner, prefixes) = (self.partner_next_hop(), forwarded(gateway));
-        tokio::task::spawn_local(async move {
-            if let Some(ways) = ways
-                && let Err(error) = addresses.take(ways).await
-            {
-                warn!(error, "not everything that went with the link is back");
-            }
-            if let Some(partner) = partner {
-                addresses.forward_to_partner(partner, &prefixes).await;
-            }
-        });
-    }
-
-    /// What reaches this node while it is standby goes to the partner, and the VTIs can give
-    /// packets back to the kernel.
-    pub(super) async fn route_to_partner(&self, gateway: &Gateway) {
-        for connection in &gateway.config.connections {
-            watch::open_vti(&connection.vti.device);
-        }
-        let prefixes = forwarded(gateway);
-        if let Some(partner) = self.partner_next_hop() {
-            let addresses = &self.state.addresses;
-            addresses.forward_to_partner(partner, &prefixes).await;
-        }
-    }
-
-    /// The partner's address on the LAN if a path runs there, else on the last path: hosts'
-    /// packets arrive there from where the kernel expects them.
-    fn partner_next_hop(&self) -> Option<std::net::IpAddr> {
-        let config = &self.state.config;
-        let on_lan = |peer: std::net::IpAddr| {
-            let lans = config
-                .addresses
-                .iter()
-                .filter(|spec| spec.side == Side::Lan);
-            lans.into_iter()
-                .any(|spec| spec.address.trunc().contains(&peer))
-        };
-        let mut paths = config.paths.iter().map(|path| path.peer.ip());
-        let lan = paths.clone().find(|peer| on_lan(*peer));
-        lan.or_else(|| paths.next_back())
-    }
-
     /// The next thing to handle. Cancel-safe.
     pub(super) async fn wait(&mut self) -> PairInput {
         // In no order: whoever floods one of them does not shut out the others.
@@ -464,16 +419,6 @@ fn bind(
 
 fn unspecified() -> std::net::SocketAddr {
     (std::net::Ipv4Addr::UNSPECIFIED, 0).into()
-}
-
-/// What a standby sends on to its partner, with the metric that the active node's VTI has.
-fn forwarded(gateway: &Gateway) -> Vec<(ipnet::IpNet, u32)> {
-    let mut prefixes = Vec::new();
-    for connection in &gateway.config.connections {
-        let routes = connection.vti.routes.iter();
-        prefixes.extend(routes.map(|prefix| (*prefix, connection.vti.metric)));
-    }
-    prefixes
 }
 
 fn node_config(config: &PairConfig) -> NodeConfig {

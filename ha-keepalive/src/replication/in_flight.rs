@@ -1,0 +1,61 @@
+//! What was sent to the standby and is not acknowledged yet.
+
+use core::time::Duration;
+use std::collections::VecDeque;
+
+/// Messages under way, in the order in which they left.
+#[derive(Debug, Default)]
+pub(super) struct InFlight {
+    messages: VecDeque<Sent>,
+    bytes: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Sent {
+    position: u64,
+    bytes: u64,
+    written: Duration,
+}
+
+impl InFlight {
+    /// One more left: what was written at `written` as log position `position`.
+    pub(super) fn sent(&mut self, position: u64, bytes: usize, written: Duration) {
+        let bytes = bytes as u64;
+        self.bytes += bytes;
+        self.messages.push_back(Sent {
+            position,
+            bytes,
+            written,
+        });
+    }
+
+    /// Everything up to `position` has arrived.
+    pub(super) fn acknowledged(&mut self, position: u64) {
+        while let Some(first) = self
+            .messages
+            .pop_front_if(|first| first.position <= position)
+        {
+            self.bytes = self.bytes.saturating_sub(first.bytes);
+        }
+    }
+
+    /// When the oldest of them was written.
+    pub(super) fn oldest(&self) -> Option<Duration> {
+        self.messages.front().map(|first| first.written)
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.messages.len()
+    }
+
+    /// True when nothing is under way.
+    pub(super) fn is_empty(&self) -> bool {
+        self.messages.is_empty()
+    }
+
+    /// Their size in bytes.
+    pub(super) const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
