@@ -57,6 +57,23 @@ pub fn swan_policy_b() -> swan::Connection {
     swan::Connection::new(B_WAN, A_WAN, B_NET, A_NET)
 }
 
+/// Both sides of a policy-based tunnel by aggressive mode, which each of them has to ask for,
+/// with names as identities.
+#[must_use]
+pub fn aggressive() -> (vipsec::Connection, swan::Connection) {
+    let mut ours = policy_a();
+    "mode = \"aggressive\"".clone_into(&mut ours.extra);
+    "fqdn:a.example".clone_into(&mut ours.local_id);
+    "fqdn:b.example".clone_into(&mut ours.remote_id);
+    let theirs = swan::Connection {
+        aggressive: true,
+        local_id: "b.example".to_owned(),
+        remote_id: "a.example".to_owned(),
+        ..swan_policy_b()
+    };
+    (ours, theirs)
+}
+
 /// Gateway B's side of a route-based tunnel, for strongSwan.
 #[must_use]
 pub fn swan_route_b() -> swan::Connection {

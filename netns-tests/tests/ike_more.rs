@@ -9,7 +9,7 @@ use netns_tests::peer::{StrongSwan, Vipsec, swan, vipsec};
 use netns_tests::probe::{Amount, Bulk};
 use netns_tests::topology::{A_NET, A_WAN, B_NET, B_WAN, HOST_B};
 use netns_tests::tunnel::{
-    AGAINST_STRONGSWAN, AgainstStrongSwan, expect_pings, policy_a, swan_policy_b,
+    AGAINST_STRONGSWAN, AgainstStrongSwan, aggressive, expect_pings, policy_a, swan_policy_b,
 };
 use netns_tests::{Lab, LabError, Need, TwoSites, scenario};
 
@@ -227,17 +227,8 @@ fn a_peer_that_cuts_its_messages() {
 #[test]
 fn a_peer_anywhere_is_known_by_its_identity() {
     scenario(AGAINST_STRONGSWAN, || {
-        let mut ours = policy_a();
+        let (mut ours, theirs) = aggressive();
         "any".clone_into(&mut ours.remote);
-        "mode = \"aggressive\"".clone_into(&mut ours.extra);
-        "fqdn:a.example".clone_into(&mut ours.local_id);
-        "fqdn:b.example".clone_into(&mut ours.remote_id);
-        let theirs = swan::Connection {
-            aggressive: true,
-            local_id: "b.example".to_owned(),
-            remote_id: "a.example".to_owned(),
-            ..swan_policy_b()
-        };
         let pair = AgainstStrongSwan::start(&ours, &theirs)?;
         pair.they_initiate()?;
         pair.expect_traffic()?;

@@ -7,8 +7,8 @@ use netns_tests::peer::{StrongSwan, Vipsec, swan, vipsec};
 use netns_tests::probe::Numbered;
 use netns_tests::topology::{HOST_A, HOST_B};
 use netns_tests::tunnel::{
-    AGAINST_OURSELVES, AGAINST_STRONGSWAN, AgainstOurselves, AgainstStrongSwan, expect_pings,
-    policy_a, swan_policy_b,
+    AGAINST_OURSELVES, AGAINST_STRONGSWAN, AgainstOurselves, AgainstStrongSwan, aggressive,
+    expect_pings, policy_a, swan_policy_b,
 };
 use netns_tests::{LabError, TwoSites, scenario};
 
@@ -185,16 +185,7 @@ fn we_answer_probes() {
 #[test]
 fn aggressive_mode_both_ways() {
     scenario(AGAINST_STRONGSWAN, || {
-        let mut ours = policy_a();
-        "mode = \"aggressive\"".clone_into(&mut ours.extra);
-        "fqdn:a.example".clone_into(&mut ours.local_id);
-        "fqdn:b.example".clone_into(&mut ours.remote_id);
-        let theirs = swan::Connection {
-            aggressive: true,
-            local_id: "b.example".to_owned(),
-            remote_id: "a.example".to_owned(),
-            ..swan_policy_b()
-        };
+        let (ours, theirs) = aggressive();
         let pair = AgainstStrongSwan::start(&ours, &theirs)?;
         pair.we_initiate()?;
         pair.expect_traffic()?;

@@ -9,7 +9,7 @@
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -21,7 +21,7 @@ use netns_tests::probe::Ping;
 use netns_tests::topology::{HOST_A, HOST_B};
 use netns_tests::{Lab, LabError, Outcome, TwoSites, isolated};
 
-use super::path::{ask, start_daemon_with};
+use super::path::{ask, connect, start_daemon_with};
 
 /// How long to soak.
 #[derive(Debug, Clone, clap::Args)]
@@ -158,7 +158,7 @@ fn one(
 /// Runs all traffic for `time`; returns the SPIs that gateway A has received by.
 fn carry(sites: &TwoSites, time: Duration, tally: &Tally) -> Result<BTreeSet<String>, LabError> {
     let (a, b) = (&sites.host_a, &sites.host_b);
-    let streams = [stream(a, b, HOST_B)?, stream(b, a, HOST_A)?];
+    let streams = [connect(a, b, HOST_B, STALL)?, connect(b, a, HOST_A, STALL)?];
     let sockets = [datagrams(a, b, HOST_B)?, datagrams(b, a, HOST_A)?];
     let stop = AtomicBool::new(false);
     let pattern: Vec<u8> = (0..PERIOD).map(byte).collect();
@@ -192,21 +192,6 @@ fn carry(sites: &TwoSites, time: Duration, tally: &Tally) -> Result<BTreeSet<Str
 
 fn byte(at: usize) -> u8 {
     (at.wrapping_mul(2_654_435_761) >> 13).to_le_bytes()[0]
-}
-
-fn stream(from: &Host, to: &Host, address: IpAddr) -> Result<(TcpStream, TcpStream), LabError> {
-    let listener = to
-        .enter(|| TcpListener::bind(SocketAddr::new(address, 0)))?
-        .map_err(LabError::at("listen"))?;
-    let address = listener.local_addr().map_err(LabError::at("listen"))?;
-    let out = from
-        .enter(|| TcpStream::connect_timeout(&address, STALL))?
-        .map_err(LabError::at(format!("connect to {address}")))?;
-    let (into, _from) = listener.accept().map_err(LabError::at("accept"))?;
-    out.set_write_timeout(Some(STALL))
-        .and_then(|()| into.set_read_timeout(Some(STALL)))
-        .map_err(LabError::at("set a time-out"))?;
-    Ok((out, into))
 }
 
 fn datagrams(from: &Host, to: &Host, address: IpAddr) -> Result<(UdpSocket, UdpSocket), LabError> {

@@ -10,8 +10,8 @@ use ikev1::wire::{
     MAX_ATTRIBUTES, MAX_PAYLOADS, MAX_PROPOSALS, MAX_TRANSFORMS, Nonce, Payload, Phase1Transform,
     Proposal, ProtocolId, SecurityAssociation, SpiBytes, parse,
 };
-use ikev1::{Command, DropReason};
-use ipsec_types::{ConnectionId, Spi};
+use ikev1::DropReason;
+use ipsec_types::Spi;
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng;
 
@@ -268,11 +268,7 @@ fn another_responder_cookie_is_out_of_order() {
 #[test]
 fn an_answer_that_was_not_offered() {
     let mut manual = Manual::established();
-    let wanted = Command::Initiate {
-        connection: ConnectionId(0),
-        selectors: None,
-    };
-    manual.pair.command(Side::Bob, wanted);
+    manual.bob_initiates();
     let spi = Spi::new(0x1234).unwrap();
     let (_, _, third) = manual.answer_quick(spi, false, |payloads| {
         payloads[0] = Manual::esp_offer("aes256gcm16", None, spi).into();
@@ -299,11 +295,7 @@ fn an_sa_payload_out_of_its_place_in_quick_mode() {
     assert_eq!(manual.say(&good).len(), 1);
 
     let mut manual = Manual::established();
-    let wanted = Command::Initiate {
-        connection: ConnectionId(0),
-        selectors: None,
-    };
-    manual.pair.command(Side::Bob, wanted);
+    manual.bob_initiates();
     let spi = Spi::new(0x1234).unwrap();
     let (_, _, third) = manual.answer_quick(spi, false, |payloads| payloads.swap(0, 1));
     assert!(third.is_empty());
@@ -406,11 +398,7 @@ fn phase_2_hashes_wrong_by_one_bit() {
 
     let mut manual = Manual::established();
     manual.flip = 1;
-    let wanted = Command::Initiate {
-        connection: ConnectionId(0),
-        selectors: None,
-    };
-    manual.pair.command(Side::Bob, wanted);
+    manual.bob_initiates();
     let (_, _, third) = manual.answer_quick(Spi::new(0x1234).unwrap(), false, |_| {});
     assert!(third.is_empty(), "HASH(2)");
     assert_eq!(manual.pair.bob().dropped(DropReason::BadHash), 1);

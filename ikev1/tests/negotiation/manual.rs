@@ -4,6 +4,7 @@
 
 use std::net::SocketAddr;
 
+use ikev1::Command;
 use ikev1::config::Connection;
 use ikev1::crypto::{
     DhGroup, DiffieHellman, HashAlgorithm, Iv, Phase1Keys, Phase1Transcript, Skeyid, phase1_iv,
@@ -13,7 +14,7 @@ use ikev1::wire::{
     Identity, Incoming, KeyExchange, Lifetime, Message, MessageId, Nonce, Payload, PayloadType,
     Phase1Transform, Phase2Transform, Proposal, ProtocolId, SecurityAssociation, SpiBytes, parse,
 };
-use ipsec_types::{SecretBytes, Spi, TrafficSelector};
+use ipsec_types::{ConnectionId, SecretBytes, Spi, TrafficSelector};
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng;
 
@@ -271,6 +272,15 @@ impl Manual {
             id.clone().into(),
             id.into(),
         ]
+    }
+
+    /// Bob is told to begin.
+    pub fn bob_initiates(&mut self) {
+        let wanted = Command::Initiate {
+            connection: ConnectionId(0),
+            selectors: None,
+        };
+        self.pair.command(Side::Bob, wanted);
     }
 
     /// Waits for the quick mode that Bob begins, and answers it: with `payloads` behind SA,

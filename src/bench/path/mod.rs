@@ -27,6 +27,7 @@ use super::{BenchError, machine, sample::digits};
 
 pub(super) use figures::{PathFigures, Run};
 pub(super) use figures::{Pick, pick};
+pub(super) use traffic::connect;
 pub(super) use tunnels::{Contender, ask, start_daemon_with};
 pub(super) use world::WorldFigures;
 

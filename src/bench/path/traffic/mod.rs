@@ -14,6 +14,7 @@ pub(super) use tcp::Bulk;
 pub(super) use udp::Rate;
 
 pub(super) use rtt::round_trips;
+pub(in crate::bench) use tcp::connect;
 pub(super) use tcp::{Streams, bulk};
 pub(super) use udp::highest_rate;
 

@@ -81,12 +81,12 @@ pub(super) fn with_streams<T>(
     match streams {
         Streams::AToB(count) => {
             for _stream in 0..count {
-                pairs.push(connect(a, b, HOST_B)?);
+                pairs.push(connect(a, b, HOST_B, STALL)?);
             }
         }
         Streams::Both => {
-            pairs.push(connect(a, b, HOST_B)?);
-            pairs.push(connect(b, a, HOST_A)?);
+            pairs.push(connect(a, b, HOST_B, STALL)?);
+            pairs.push(connect(b, a, HOST_A, STALL)?);
         }
     }
     let (received, stop) = (AtomicU64::new(0), AtomicBool::new(false));
@@ -102,17 +102,26 @@ pub(super) fn with_streams<T>(
     })
 }
 
-fn connect(from: &Host, to: &Host, address: IpAddr) -> Result<(TcpStream, TcpStream), LabError> {
+/// A stream from one host to another; it is broken when it stands still for `stall`.
+///
+/// # Errors
+/// When one of them cannot be reached from the other.
+pub(in crate::bench) fn connect(
+    from: &Host,
+    to: &Host,
+    address: IpAddr,
+    stall: Duration,
+) -> Result<(TcpStream, TcpStream), LabError> {
     let listener = to
         .enter(|| TcpListener::bind(SocketAddr::new(address, 0)))?
         .map_err(LabError::at("listen"))?;
     let address = listener.local_addr().map_err(LabError::at("listen"))?;
     let out = from
-        .enter(|| TcpStream::connect_timeout(&address, STALL))?
+        .enter(|| TcpStream::connect_timeout(&address, stall))?
         .map_err(LabError::at(format!("connect to {address}")))?;
     let (into, _from) = listener.accept().map_err(LabError::at("accept"))?;
-    out.set_write_timeout(Some(STALL))
-        .and_then(|()| into.set_read_timeout(Some(STALL)))
+    out.set_write_timeout(Some(stall))
+        .and_then(|()| into.set_read_timeout(Some(stall)))
         .map_err(LabError::at("set a time-out"))?;
     Ok((out, into))
 }
