@@ -50,6 +50,8 @@ pub enum Step {
     OpenWays,
     /// Accept the partner's offer. The node does this itself.
     Accept,
+    /// Close the ways from inside: what comes on them goes to the partner again.
+    CloseWays,
     /// Start no new negotiation and wait for the ones under way, bounded.
     Quiesce,
     /// Stop sealing: what arrives from inside waits.
@@ -97,6 +99,7 @@ impl Step {
             | Self::MoveAway
             | Self::ResumeTimers
             | Self::NegotiateAll
+            | Self::CloseWays
             | Self::Quiesce
             | Self::StopTimers
             | Self::ForwardForGrace
@@ -152,6 +155,7 @@ pub const fn steps(change: Change) -> &'static [Step] {
             Step::ForwardToPartner,
         ],
         Change::Prepare => &[Step::OpenWays, Step::Accept],
+        Change::Unprepare => &[Step::CloseWays, Step::ForwardToPartner],
         Change::Drain => &[
             Step::Quiesce,
             Step::StopSealing,
@@ -274,7 +278,7 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
-    const CHANGES: [Change; 12] = [
+    const CHANGES: [Change; 13] = [
         Change::Claim { hot: true },
         Change::Claim { hot: false },
         Change::ClaimHanded,
@@ -283,6 +287,7 @@ mod tests {
         Change::Mute,
         Change::Demote,
         Change::Prepare,
+        Change::Unprepare,
         Change::Drain,
         Change::Release,
         Change::CallOff,

@@ -81,6 +81,8 @@ impl Election {
         match act {
             Act::Stay => {}
             Act::Answer => self.advert(false),
+            // It had made ready and has nothing else to leave.
+            Act::Follow if from == State::TakingOver => {}
             Act::Follow => self.begin(Change::Demote),
             Act::Claim => {
                 // A process that has claimed that often without meeting its partner has used
@@ -132,6 +134,9 @@ impl Election {
             Act::Drain => self.begin(Change::Drain),
             Act::Release => self.begin(Change::Release),
         }
+        if from == State::TakingOver && self.state == State::Standby {
+            self.begin(Change::Unprepare);
+        }
         if self.state == State::Stopped && from != State::Stopped {
             self.begin(Change::Stop);
         }
@@ -147,6 +152,7 @@ impl Election {
             | Change::Resume
             | Change::Mute
             | Change::Demote
+            | Change::Unprepare
             | Change::Release
             | Change::Stop => self.advert(false),
         }

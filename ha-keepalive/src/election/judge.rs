@@ -378,7 +378,9 @@ impl Election {
                     self.fire(now, Event::OfferedUnready, abilities);
                 }
             }
-            Change::Mute | Change::Demote | Change::CallOff | Change::Stop => self.enter(now),
+            Change::Mute | Change::Demote | Change::Unprepare | Change::CallOff | Change::Stop => {
+                self.enter(now)
+            }
         }
     }
 

@@ -211,6 +211,8 @@ pub enum Change {
     Demote,
     /// Standby: make ready for the role, and speak [`Word::Accept`].
     Prepare,
+    /// Undo [`Change::Prepare`].
+    Unprepare,
     /// Stop originating, write the last records.
     Drain,
     /// Leave the addresses, speak [`Word::Release`], forward what still comes.

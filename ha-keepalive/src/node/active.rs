@@ -47,6 +47,7 @@ impl PairNode {
             | Change::Resume
             | Change::Mute
             | Change::Prepare
+            | Change::Unprepare
             | Change::Drain
             | Change::CallOff => {}
         }
@@ -68,6 +69,7 @@ impl PairNode {
             Change::Resume
             | Change::Mute
             | Change::Prepare
+            | Change::Unprepare
             | Change::Drain
             | Change::Release
             | Change::CallOff => {}

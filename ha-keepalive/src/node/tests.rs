@@ -550,6 +550,13 @@ fn a_standby_that_cannot_make_ready_declines() {
     assert!(duo.gates[0].is_open(duo.now));
     let reasons: Vec<_> = duo.moves.iter().map(|(who, why, _)| (*who, *why)).collect();
     assert!(reasons.contains(&(1, Event::OfferedUnready)), "{reasons:?}");
+    let undone: Vec<Step> = duo
+        .steps
+        .iter()
+        .filter(|(who, change, _)| (*who, *change) == (1, Change::Unprepare))
+        .map(|(.., step)| *step)
+        .collect();
+    assert_eq!(undone, [Step::CloseWays, Step::ForwardToPartner]);
 }
 
 #[test]

@@ -67,10 +67,14 @@ impl<'a> Host<'a> {
         })
     }
 
-    fn add_addresses(&self, id: StepId, change: Change) -> Performed {
+    fn add_addresses(&mut self, id: StepId, change: Change) -> Performed {
         let (addresses, ways) = (self.state.addresses.clone(), self.tunnels.ways());
         let goes_on = matches!(change, Change::Reclaim | Change::Resume);
         if !(goes_on && addresses.are_held()) {
+            // What comes as soon as the ways are open waits for the gate.
+            if let Err(error) = self.hold_tunnels() {
+                return Performed::Done(Err(error));
+            }
             return self.later(id, async move { addresses.take(ways).await });
         }
         // It was silent for a moment and has left nothing: the kernel is asked, but not waited
@@ -91,9 +95,7 @@ impl<'a> Host<'a> {
     fn forward_for_grace(&mut self) {
         self.gateway.silent = true;
         // The SAs stay: if the partner does not take the role after all, this node goes on.
-        if let Err(error) = self.gateway.data_plane.reflect_all() {
-            warn!(%error, "what waits in the tunnels is not forwarded");
-        }
+        self.reflect_tunnels();
         let news = self.state.news.clone();
         let grace = self.state.config.grace;
         self.state.grace = Some(tokio::task::spawn_local(async move {
@@ -107,6 +109,12 @@ impl<'a> Host<'a> {
         self.gateway.holds.forget();
         let held = self.gateway.data_plane.hold_all();
         held.map_err(|error| error.to_string())
+    }
+
+    fn reflect_tunnels(&self) {
+        if let Err(error) = self.gateway.data_plane.reflect_all() {
+            warn!(%error, "what waits in the tunnels is not forwarded");
+        }
     }
 
     fn release_tunnels(&self) {
@@ -166,14 +174,9 @@ impl<'a> Host<'a> {
     }
 
     /// A switchover that this node had made ready for does not come.
-    fn close_ways(&self) {
+    fn close_ways(&self, id: StepId) -> Performed {
         let (addresses, ways) = (self.state.addresses.clone(), self.tunnels.ways());
-        self.release_tunnels();
-        tokio::task::spawn_local(async move {
-            if let Err(error) = addresses.close_ways(&ways).await {
-                warn!(error, "routes of a switchover that was called off are left");
-            }
-        });
+        self.later(id, async move { addresses.close_ways(&ways).await })
     }
 
     fn perform_step(
@@ -214,6 +217,7 @@ impl<'a> Host<'a> {
                 self.state.worked = true;
             }
             Step::OpenWays => return self.open_ways(id),
+            Step::CloseWays => return self.close_ways(id),
             Step::Quiesce => {
                 self.state.quiescing = Some((id, now + QUIESCE_LIMIT));
                 self.gateway.ike.quiesce(true);
@@ -233,9 +237,7 @@ impl<'a> Host<'a> {
             Step::ForwardForGrace => self.forward_for_grace(),
             Step::ForwardToPartner => {
                 // The routes are there since the start; what waited in the tunnels goes too.
-                if self.state.grace.is_none() {
-                    self.release_tunnels();
-                }
+                self.reflect_tunnels();
             }
             // The node does these itself.
             Step::OpenGate | Step::Accept | Step::Drained | Step::Release => {}
@@ -306,10 +308,6 @@ impl PairHost for Host<'_> {
         match notice {
             Order::Moved(moved) => {
                 info!(from = ?moved.from, to = ?moved.to, epoch = moved.epoch.0, silence = ?moved.silence, condition = ?moved.condition, "{}", moved.reason);
-                let ends = (election::State::TakingOver, election::State::Standby);
-                if (moved.from, moved.to) == ends {
-                    self.close_ways();
-                }
                 if moved.to == election::State::Active {
                     self.state.share_config(node, self.gateway);
                 }
