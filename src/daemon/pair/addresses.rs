@@ -182,7 +182,7 @@ impl Addresses {
         lowered.map_err(|error| error.to_string())
     }
 
-    /// Only the ways into the VTIs, for a standby that has accepted the role and holds packets
+    /// Only the ways into the VTIs, for a standby that makes ready for the role and holds packets
     /// until it has it.
     pub(super) async fn prepare(&self, ways: Ways) -> Result<(), String> {
         let _turn = self.0.turn.lock().await;
