@@ -3,6 +3,20 @@
 use core::time::Duration;
 use std::collections::VecDeque;
 
+use serde::Serialize;
+
+/// Replication lag.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct Lag {
+    /// Changes not yet acknowledged.
+    pub records: usize,
+    /// Their size in bytes.
+    pub bytes: u64,
+    /// Age of the oldest.
+    #[serde(rename = "ms", serialize_with = "crate::millis::serialize")]
+    pub age: Duration,
+}
+
 /// Messages under way, in the order in which they left.
 #[derive(Debug, Default)]
 pub(super) struct InFlight {
@@ -57,5 +71,25 @@ impl InFlight {
     /// Their size in bytes.
     pub(super) const fn bytes(&self) -> u64 {
         self.bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_arrived_weighs_nothing_any_more() {
+        const MS: Duration = Duration::from_millis(1);
+        let mut in_flight = InFlight::default();
+        for (position, bytes) in [(3, 100), (5, 20), (8, 3)] {
+            in_flight.sent(position, bytes, position as u32 * MS);
+        }
+        assert_eq!((in_flight.len(), in_flight.bytes()), (3, 123));
+        in_flight.acknowledged(5);
+        assert_eq!((in_flight.len(), in_flight.bytes()), (1, 3));
+        assert_eq!(in_flight.oldest(), Some(8 * MS));
+        in_flight.acknowledged(8);
+        assert_eq!((in_flight.is_empty(), in_flight.bytes()), (true, 0));
     }
 }

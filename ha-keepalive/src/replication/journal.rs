@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::commit::{Commit, CommitPoints};
-use super::in_flight::InFlight;
+use super::in_flight::{InFlight, Lag};
 use super::message::{Change, Message};
 use super::record::{Key, Record};
 use crate::vocabulary::Epoch;
@@ -63,18 +63,6 @@ pub enum Following {
     InSync,
     /// The standby refused a record; it is not asked again until a snapshot starts.
     Refused,
-}
-
-/// Replication lag.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
-pub struct Lag {
-    /// Changes not yet acknowledged.
-    pub records: usize,
-    /// Their size in bytes.
-    pub bytes: u64,
-    /// Age of the oldest.
-    #[serde(rename = "ms", serialize_with = "crate::millis::serialize")]
-    pub age: Duration,
 }
 
 #[derive(Debug, Clone)]

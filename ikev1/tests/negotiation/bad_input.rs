@@ -3,6 +3,7 @@
 
 use core::time::Duration;
 
+use ikev1::DropReason;
 use ikev1::config::{Phase1Exchange, RemoteAddress};
 use ikev1::crypto::{DhGroup, DiffieHellman};
 use ikev1::wire::{
@@ -10,7 +11,6 @@ use ikev1::wire::{
     MAX_ATTRIBUTES, MAX_PAYLOADS, MAX_PROPOSALS, MAX_TRANSFORMS, Nonce, Payload, Phase1Transform,
     Proposal, ProtocolId, SecurityAssociation, SpiBytes, parse,
 };
-use ikev1::DropReason;
 use ipsec_types::Spi;
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng;
