@@ -27,15 +27,10 @@ fn hex(text: &str) -> Vec<u8> {
         .collect()
 }
 
-const BACKENDS: [AeadBackends; 2] = [
-    AeadBackends {
-        aes128: AeadBackend::Ring,
-        aes256: AeadBackend::Ring,
-    },
-    AeadBackends {
-        aes128: AeadBackend::AesGcm,
-        aes256: AeadBackend::AesGcm,
-    },
+const BACKENDS: [AeadBackends; 3] = [
+    AeadBackends::all(AeadBackend::Ring),
+    AeadBackends::all(AeadBackend::AwsLc),
+    AeadBackends::all(AeadBackend::AesGcm),
 ];
 
 /// One packet with everything needed to seal or open it.

@@ -62,8 +62,8 @@ pub(super) fn crypto(figures: &CryptoFigures) -> Vec<Bar> {
     for row in &figures.rows {
         let at = |way: &str| format!("{}, {} bytes, {way}", row.suite, row.size);
         let wanted = match (row.suite.as_str(), row.size) {
-            ("aes128gcm16" | "aes256gcm16", 1400) => Some((0.9, "of the bare ring call")),
-            ("aes128gcm16" | "aes256gcm16", 64) => Some((0.7, "of the bare ring call")),
+            ("aes128gcm16" | "aes256gcm16", 1400) => Some(0.9),
+            ("aes128gcm16" | "aes256gcm16", 64) => Some(0.7),
             ("aes256-sha256", 1400) => {
                 let plain = "of the plain cbc + hmac crates";
                 bars.push(Bar::at_least(
@@ -76,19 +76,12 @@ pub(super) fn crypto(figures: &CryptoFigures) -> Vec<Bar> {
             }
             _ => None,
         };
-        if let Some((wanted, what)) = wanted {
-            bars.push(Bar::at_least(
-                what,
-                at("seal"),
-                wanted,
-                row.seal.of_bare.median,
-            ));
-            bars.push(Bar::at_least(
-                what,
-                at("open"),
-                wanted,
-                row.open.of_bare.median,
-            ));
+        if let Some(wanted) = wanted {
+            let library = row.library.as_deref().unwrap_or("cipher");
+            let what = format!("of the bare {library} call");
+            for (way, side) in [("seal", &row.seal), ("open", &row.open)] {
+                bars.push(Bar::at_least(&what, at(way), wanted, side.of_bare.median));
+            }
         }
     }
     bars

@@ -65,15 +65,27 @@ pub struct Loopback {
 }
 
 impl Loopback {
-    /// Installs the pair and switches it on. The library behind AES-GCM is always ring where
-    /// it can be, because that is what the bars compare with.
+    /// Installs the pair and switches it on. The library behind AES-GCM is ring where it can
+    /// be, so that figures of different machines can be compared.
     ///
     /// # Errors
     /// When the table refuses the pair.
     pub fn new(protection: Protection, workers: usize) -> Result<Self, BenchError> {
+        Self::by(AeadBackends::default(), protection, workers)
+    }
+
+    /// The same with AES-GCM by chosen libraries.
+    ///
+    /// # Errors
+    /// When the table refuses the pair.
+    pub fn by(
+        backends: AeadBackends,
+        protection: Protection,
+        workers: usize,
+    ) -> Result<Self, BenchError> {
         let config = SadConfig {
             workers,
-            backends: AeadBackends::default(),
+            backends,
             ..SadConfig::default()
         };
         let (sad, _events) = Sad::new(config);

@@ -38,8 +38,9 @@ impl Gateway {
             revision: self.config.revision.to_string(),
             workers: u32::try_from(self.config.gateway.workers).unwrap_or(u32::MAX),
             cipher_backends: vec![
-                format!("AES-128-GCM by {:?}", sad.backends.aes128),
-                format!("AES-256-GCM by {:?}", sad.backends.aes256),
+                format!("AES-128-GCM by {}", sad.backends.aes128),
+                format!("AES-192-GCM by {}", sad.backends.aes192),
+                format!("AES-256-GCM by {}", sad.backends.aes256),
             ],
             keylog: self
                 .keylog

@@ -5,8 +5,9 @@ use aes_gcm::aead::consts::{U12, U16};
 use aes_gcm::aead::{AeadInOut, KeyInit};
 use aes_gcm::aes::Aes192;
 use aes_gcm::{Aes128Gcm, Aes256Gcm, AesGcm};
+use aws_lc_rs::aead as aws_lc;
 use ipsec_types::{AesKeyBits, EspSuite};
-use ring::aead::{AES_128_GCM, AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use ring::aead as ring_aead;
 
 use super::{AeadBackend, BadKey, CipherError};
 
@@ -29,29 +30,33 @@ pub(crate) struct GcmKey {
     reason = "the library that is fast stands in line: one pointer less per packet"
 )]
 enum Backend {
-    Ring(LessSafeKey),
+    Ring(ring_aead::LessSafeKey),
+    AwsLc(aws_lc::LessSafeKey),
     Soft128(Box<Aes128Gcm>),
     Soft192(Box<Aes192Gcm>),
     Soft256(Box<Aes256Gcm>),
 }
 
 impl GcmKey {
-    /// `keymat` is the AES key followed by the salt (RFC 4106 §8.1). AES-192 is always the
-    /// aes-gcm crate's, whatever `backend` says.
+    /// `keymat` is the AES key followed by the salt (RFC 4106 §8.1). AES-192 is AWS-LC's where
+    /// `backend` does not offer it.
     pub(crate) fn new(
         bits: AesKeyBits,
         keymat: &[u8],
         backend: AeadBackend,
     ) -> Result<Self, BadKey> {
         let (key, salt) = keymat.split_last_chunk().ok_or(BadKey::Length)?;
-        let key = match (bits, backend) {
-            (AesKeyBits::Aes128, AeadBackend::Ring) => Backend::Ring(ring_key(&AES_128_GCM, key)?),
-            (AesKeyBits::Aes256, AeadBackend::Ring) => Backend::Ring(ring_key(&AES_256_GCM, key)?),
-            (AesKeyBits::Aes128, AeadBackend::AesGcm) => Backend::Soft128(soft_key(key)?),
-            (AesKeyBits::Aes256, AeadBackend::AesGcm) => Backend::Soft256(soft_key(key)?),
-            (AesKeyBits::Aes192, AeadBackend::Ring | AeadBackend::AesGcm) => {
-                Backend::Soft192(soft_key(key)?)
+        let key = match (backend, bits) {
+            (AeadBackend::Ring, AesKeyBits::Aes128) => ring_key(&ring_aead::AES_128_GCM, key)?,
+            (AeadBackend::Ring, AesKeyBits::Aes256) => ring_key(&ring_aead::AES_256_GCM, key)?,
+            (AeadBackend::AwsLc, AesKeyBits::Aes128) => aws_lc_key(&aws_lc::AES_128_GCM, key)?,
+            (AeadBackend::AwsLc | AeadBackend::Ring, AesKeyBits::Aes192) => {
+                aws_lc_key(&aws_lc::AES_192_GCM, key)?
             }
+            (AeadBackend::AwsLc, AesKeyBits::Aes256) => aws_lc_key(&aws_lc::AES_256_GCM, key)?,
+            (AeadBackend::AesGcm, AesKeyBits::Aes128) => Backend::Soft128(soft_key(key)?),
+            (AeadBackend::AesGcm, AesKeyBits::Aes192) => Backend::Soft192(soft_key(key)?),
+            (AeadBackend::AesGcm, AesKeyBits::Aes256) => Backend::Soft256(soft_key(key)?),
         };
         let salt: [u8; EspSuite::GCM_SALT_LEN] = *salt;
         Ok(Self {
@@ -71,9 +76,16 @@ impl GcmKey {
         let nonce = self.nonce(iv);
         match &self.key {
             Backend::Ring(key) => {
-                let nonce = Nonce::assume_unique_for_key(nonce);
+                let nonce = ring_aead::Nonce::assume_unique_for_key(nonce);
                 let tag = key
-                    .seal_in_place_separate_tag(nonce, Aad::from(aad), body)
+                    .seal_in_place_separate_tag(nonce, ring_aead::Aad::from(aad), body)
+                    .map_err(|_| CipherError)?;
+                tag.as_ref().try_into().map_err(|_| CipherError)
+            }
+            Backend::AwsLc(key) => {
+                let nonce = aws_lc::Nonce::assume_unique_for_key(nonce);
+                let tag = key
+                    .seal_in_place_separate_tag(nonce, aws_lc::Aad::from(aad), body)
                     .map_err(|_| CipherError)?;
                 tag.as_ref().try_into().map_err(|_| CipherError)
             }
@@ -95,8 +107,14 @@ impl GcmKey {
         let nonce = self.nonce(iv);
         match &self.key {
             Backend::Ring(key) => {
-                let nonce = Nonce::assume_unique_for_key(nonce);
-                key.open_in_place(nonce, Aad::from(aad), body_and_icv)
+                let nonce = ring_aead::Nonce::assume_unique_for_key(nonce);
+                key.open_in_place(nonce, ring_aead::Aad::from(aad), body_and_icv)
+                    .map(|_| ())
+                    .map_err(|_| CipherError)
+            }
+            Backend::AwsLc(key) => {
+                let nonce = aws_lc::Nonce::assume_unique_for_key(nonce);
+                key.open_in_place(nonce, aws_lc::Aad::from(aad), body_and_icv)
                     .map(|_| ())
                     .map_err(|_| CipherError)
             }
@@ -116,9 +134,15 @@ impl GcmKey {
     }
 }
 
-fn ring_key(algorithm: &'static ring::aead::Algorithm, key: &[u8]) -> Result<LessSafeKey, BadKey> {
-    UnboundKey::new(algorithm, key)
-        .map(LessSafeKey::new)
+fn ring_key(algorithm: &'static ring_aead::Algorithm, key: &[u8]) -> Result<Backend, BadKey> {
+    ring_aead::UnboundKey::new(algorithm, key)
+        .map(|key| Backend::Ring(ring_aead::LessSafeKey::new(key)))
+        .map_err(|_| BadKey::Length)
+}
+
+fn aws_lc_key(algorithm: &'static aws_lc::Algorithm, key: &[u8]) -> Result<Backend, BadKey> {
+    aws_lc::UnboundKey::new(algorithm, key)
+        .map(|key| Backend::AwsLc(aws_lc::LessSafeKey::new(key)))
         .map_err(|_| BadKey::Length)
 }
 
@@ -170,22 +194,27 @@ mod tests {
     const BITS: [AesKeyBits; 3] = [AesKeyBits::Aes128, AesKeyBits::Aes192, AesKeyBits::Aes256];
 
     #[test]
-    fn both_back_ends_speak_the_same_cipher() {
+    fn all_back_ends_speak_the_same_cipher() {
         for bits in BITS {
             let keymat: Vec<u8> = (0..bits.bytes() as u8 + 4).collect();
-            let ring = GcmKey::new(bits, &keymat, AeadBackend::Ring).unwrap();
             let soft = GcmKey::new(bits, &keymat, AeadBackend::AesGcm).unwrap();
-            for len in [0_usize, 1, 15, 16, 17, 64, 1400] {
-                let plain: Vec<u8> = (0..len).map(|i| (i * 7) as u8).collect();
-                let (mut one, mut two) = (plain.clone(), plain.clone());
-                let tag = ring.seal([9; 8], b"header", &mut one).unwrap();
-                assert_eq!(tag, soft.seal([9; 8], b"header", &mut two).unwrap());
-                assert_eq!(one, two);
-                one.extend_from_slice(&tag);
-                two.extend_from_slice(&tag);
-                ring.open([9; 8], b"header", &mut two).unwrap();
-                soft.open([9; 8], b"header", &mut one).unwrap();
-                assert_eq!((&one[..len], &two[..len]), (&plain[..], &plain[..]));
+            for backend in [AeadBackend::Ring, AeadBackend::AwsLc] {
+                let fast = GcmKey::new(bits, &keymat, backend).unwrap();
+                for len in [0_usize, 1, 15, 16, 17, 64, 255, 1400, 9000] {
+                    let plain: Vec<u8> = (0..len).map(|i| (i * 7) as u8).collect();
+                    let (mut one, mut two) = (plain.clone(), plain.clone());
+                    let tag = fast.seal([9; 8], b"header", &mut one).unwrap();
+                    assert_eq!(tag, soft.seal([9; 8], b"header", &mut two).unwrap());
+                    assert_eq!(one, two);
+                    one.extend_from_slice(&tag);
+                    two.extend_from_slice(&tag);
+                    let mut damaged = one.clone();
+                    damaged[len] ^= 1;
+                    fast.open([9; 8], b"header", &mut damaged).unwrap_err();
+                    fast.open([9; 8], b"header", &mut two).unwrap();
+                    soft.open([9; 8], b"header", &mut one).unwrap();
+                    assert_eq!((&one[..len], &two[..len]), (&plain[..], &plain[..]));
+                }
             }
         }
     }
@@ -193,7 +222,7 @@ mod tests {
     #[test]
     fn a_wrong_key_length_is_refused() {
         for bits in BITS {
-            for backend in [AeadBackend::Ring, AeadBackend::AesGcm] {
+            for backend in AeadBackend::ALL {
                 for len in [0, 3, bits.bytes(), bits.bytes() + 5] {
                     assert!(GcmKey::new(bits, &vec![0; len], backend).is_err());
                 }

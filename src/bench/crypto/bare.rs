@@ -7,13 +7,15 @@ use aes::cipher::{
     KeyInit,
 };
 use aes::{Aes128Dec, Aes128Enc, Aes192, Aes192Dec, Aes192Enc, Aes256Dec, Aes256Enc};
-use aes_gcm::AesGcm;
 use aes_gcm::aead::AeadInOut;
+use aes_gcm::{Aes128Gcm, Aes256Gcm, AesGcm};
+use aws_lc_rs::aead as aws_lc;
 use des::TdesEde3;
+use esp_dataplane::AeadBackend;
 use hmac::{Hmac, Mac};
 use ipsec_types::{AesKeyBits, CbcCipher, EspIntegrity, EspSuite};
 use md5::Md5;
-use ring::aead::{AES_128_GCM, AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use ring::aead as ring_aead;
 use sha1::Sha1;
 use sha2::{Sha256, Sha384, Sha512};
 
@@ -41,16 +43,18 @@ trait Cipher {
 }
 
 impl Bare {
-    pub(super) fn new(suite: EspSuite, len: usize, count: usize) -> Result<Self, BenchError> {
-        let refused = || BenchError::Cipher(suite.to_string());
-        let cipher: Box<dyn Cipher> = match suite {
-            EspSuite::AesGcm16(AesKeyBits::Aes128) => Box::new(ring_key(&AES_128_GCM, 16)?),
-            EspSuite::AesGcm16(AesKeyBits::Aes256) => Box::new(ring_key(&AES_256_GCM, 32)?),
-            EspSuite::AesGcm16(AesKeyBits::Aes192) => {
-                Box::new(Soft(Aes192Gcm::new(&Array([7; 24]))))
-            }
-            EspSuite::CbcHmac(cipher, hash) => cbc_hmac(cipher, hash).ok_or_else(refused)?,
+    /// `library` is for AES-GCM.
+    pub(super) fn new(
+        suite: EspSuite,
+        library: Option<AeadBackend>,
+        len: usize,
+        count: usize,
+    ) -> Result<Self, BenchError> {
+        let cipher = match suite {
+            EspSuite::AesGcm16(bits) => gcm(bits, library.unwrap_or_default()),
+            EspSuite::CbcHmac(cipher, hash) => cbc_hmac(cipher, hash),
         };
+        let cipher = cipher.ok_or_else(|| BenchError::Cipher(suite.to_string()))?;
         let stride = len + suite.overhead(len);
         Ok(Self {
             cipher,
@@ -93,12 +97,42 @@ impl Bare {
     }
 }
 
-struct Ring(LessSafeKey);
+struct Ring(ring_aead::LessSafeKey);
 
-fn ring_key(algorithm: &'static ring::aead::Algorithm, len: usize) -> Result<Ring, BenchError> {
-    UnboundKey::new(algorithm, vec![7; len].as_slice())
-        .map(|key| Ring(LessSafeKey::new(key)))
-        .map_err(|_| BenchError::Cipher("ring".to_owned()))
+struct AwsLc(aws_lc::LessSafeKey);
+
+struct Soft<C>(C);
+
+fn gcm(bits: AesKeyBits, library: AeadBackend) -> Option<Box<dyn Cipher>> {
+    match (library, bits) {
+        (AeadBackend::Ring, AesKeyBits::Aes128) => ring_key(&ring_aead::AES_128_GCM),
+        (AeadBackend::Ring, AesKeyBits::Aes192) => None,
+        (AeadBackend::Ring, AesKeyBits::Aes256) => ring_key(&ring_aead::AES_256_GCM),
+        (AeadBackend::AwsLc, AesKeyBits::Aes128) => aws_lc_key(&aws_lc::AES_128_GCM),
+        (AeadBackend::AwsLc, AesKeyBits::Aes192) => aws_lc_key(&aws_lc::AES_192_GCM),
+        (AeadBackend::AwsLc, AesKeyBits::Aes256) => aws_lc_key(&aws_lc::AES_256_GCM),
+        (AeadBackend::AesGcm, AesKeyBits::Aes128) => soft_key::<Aes128Gcm>(bits),
+        (AeadBackend::AesGcm, AesKeyBits::Aes192) => soft_key::<Aes192Gcm>(bits),
+        (AeadBackend::AesGcm, AesKeyBits::Aes256) => soft_key::<Aes256Gcm>(bits),
+    }
+}
+
+fn ring_key(algorithm: &'static ring_aead::Algorithm) -> Option<Box<dyn Cipher>> {
+    let key = ring_aead::UnboundKey::new(algorithm, &vec![7; algorithm.key_len()]).ok()?;
+    Some(Box::new(Ring(ring_aead::LessSafeKey::new(key))))
+}
+
+fn aws_lc_key(algorithm: &'static aws_lc::Algorithm) -> Option<Box<dyn Cipher>> {
+    let key = aws_lc::UnboundKey::new(algorithm, &vec![7; algorithm.key_len()]).ok()?;
+    Some(Box::new(AwsLc(aws_lc::LessSafeKey::new(key))))
+}
+
+fn soft_key<C>(bits: AesKeyBits) -> Option<Box<dyn Cipher>>
+where
+    C: KeyInit + AeadInOut<NonceSize = U12, TagSize = U16> + 'static,
+{
+    let key = C::new_from_slice(&vec![7; bits.bytes()]).ok()?;
+    Some(Box::new(Soft(key)))
 }
 
 /// Header and IV of a GCM packet apart from its body and ICV. The benchmark's nonce is always
@@ -115,10 +149,10 @@ impl Cipher for Ring {
     fn seal(&self, packet: &mut [u8]) -> Option<()> {
         let (nonce, aad, body) = gcm_parts(packet)?;
         let (body, icv) = body.split_last_chunk_mut::<16>()?;
-        let nonce = Nonce::assume_unique_for_key(nonce);
+        let nonce = ring_aead::Nonce::assume_unique_for_key(nonce);
         let tag = self
             .0
-            .seal_in_place_separate_tag(nonce, Aad::from(aad), body)
+            .seal_in_place_separate_tag(nonce, ring_aead::Aad::from(aad), body)
             .ok()?;
         icv.copy_from_slice(tag.as_ref());
         Some(())
@@ -127,13 +161,34 @@ impl Cipher for Ring {
     #[inline]
     fn open(&self, packet: &mut [u8]) -> Option<()> {
         let (nonce, aad, body) = gcm_parts(packet)?;
-        let nonce = Nonce::assume_unique_for_key(nonce);
-        self.0.open_in_place(nonce, Aad::from(aad), body).ok()?;
-        Some(())
+        let nonce = ring_aead::Nonce::assume_unique_for_key(nonce);
+        let opened = self.0.open_in_place(nonce, ring_aead::Aad::from(aad), body);
+        opened.is_ok().then_some(())
     }
 }
 
-struct Soft<C>(C);
+impl Cipher for AwsLc {
+    #[inline]
+    fn seal(&self, packet: &mut [u8]) -> Option<()> {
+        let (nonce, aad, body) = gcm_parts(packet)?;
+        let (body, icv) = body.split_last_chunk_mut::<16>()?;
+        let nonce = aws_lc::Nonce::assume_unique_for_key(nonce);
+        let tag = self
+            .0
+            .seal_in_place_separate_tag(nonce, aws_lc::Aad::from(aad), body)
+            .ok()?;
+        icv.copy_from_slice(tag.as_ref());
+        Some(())
+    }
+
+    #[inline]
+    fn open(&self, packet: &mut [u8]) -> Option<()> {
+        let (nonce, aad, body) = gcm_parts(packet)?;
+        let nonce = aws_lc::Nonce::assume_unique_for_key(nonce);
+        let opened = self.0.open_in_place(nonce, aws_lc::Aad::from(aad), body);
+        opened.is_ok().then_some(())
+    }
+}
 
 impl<C: AeadInOut<NonceSize = U12, TagSize = U16>> Cipher for Soft<C> {
     #[inline]

@@ -12,11 +12,13 @@ mod train;
 
 use core::fmt;
 
+use esp_dataplane::{AeadBackend, AeadBackends};
 use ipsec_types::EspSuite;
 use serde::{Deserialize, Serialize};
 
 use super::BenchError;
 use super::args::{CryptoArgs, Effort};
+use super::loopback::Protection;
 use super::progress::bar;
 use super::sample::{Sample, digits};
 use super::table::Table;
@@ -44,6 +46,9 @@ pub struct CryptoFigures {
 pub struct CryptoRow {
     /// Name of the suite.
     pub suite: String,
+    /// The library behind AES-GCM; none with CBC, which is our own arrangement of the block
+    /// cipher.
+    pub library: Option<String>,
     /// Inner packet in bytes.
     pub size: usize,
     /// How many packets are sealed and opened together.
@@ -90,14 +95,40 @@ pub(super) fn measure(wanted: &CryptoArgs, effort: Effort) -> Result<CryptoFigur
     let suites = some_or(&wanted.suites, &EspSuite::ALL);
     let sizes = some_or(&wanted.sizes, &SIZES);
     let rate = ticks::Rate::measure();
+    let in_use = AeadBackends::measure();
     let mut rows = Vec::new();
     for (number, suite) in suites.iter().enumerate() {
         eprintln!("crypto {} {suite}", bar(number, suites.len()));
-        for size in &sizes {
-            rows.push(one(*suite, usize::from(*size), effort, rate)?);
+        for library in libraries(*suite, in_use) {
+            for size in &sizes {
+                rows.push(one(*suite, library, usize::from(*size), effort, rate)?);
+            }
         }
     }
     Ok(CryptoFigures { rows })
+}
+
+/// The library that is the fastest here and so in use, and ring beside it. CBC has no choice.
+fn libraries(suite: EspSuite, in_use: AeadBackends) -> Vec<Option<AeadBackend>> {
+    let EspSuite::AesGcm16(bits) = suite else {
+        return vec![None];
+    };
+    let in_use = in_use.for_key(bits);
+    let mut libraries = vec![Some(in_use)];
+    if in_use != AeadBackend::Ring && AeadBackend::Ring.offers(bits) {
+        libraries.push(Some(AeadBackend::Ring));
+    }
+    libraries
+}
+
+fn train(
+    suite: EspSuite,
+    library: Option<AeadBackend>,
+    size: usize,
+    count: usize,
+) -> Result<Train, BenchError> {
+    let backends = AeadBackends::all(library.unwrap_or_default());
+    Train::new(backends, Protection::Suite(suite), size, count)
 }
 
 fn some_or<T: Clone>(wanted: &[T], all: &[T]) -> Vec<T> {
@@ -106,13 +137,14 @@ fn some_or<T: Clone>(wanted: &[T], all: &[T]) -> Vec<T> {
 
 fn one(
     suite: EspSuite,
+    library: Option<AeadBackend>,
     size: usize,
     effort: Effort,
     rate: ticks::Rate,
 ) -> Result<CryptoRow, BenchError> {
     let count = (TRAIN_BYTES / size.max(1)).clamp(1, TRAIN_PACKETS);
-    let mut ours = Train::new(super::loopback::Protection::Suite(suite), size, count)?;
-    let mut bare = bare::Bare::new(suite, size, count)?;
+    let mut ours = train(suite, library, size, count)?;
+    let mut bare = bare::Bare::new(suite, library, size, count)?;
     let budget = rate.ticks(effort.turn_ns);
     // The first turn of each finds the trains' number for a turn, and warms the caches.
     let trains = trains_within(budget, |trains| ours.run(trains))?;
@@ -143,6 +175,7 @@ fn one(
     };
     Ok(CryptoRow {
         suite: suite.to_string(),
+        library: library.map(|library| library.to_string()),
         size,
         packets_per_train: count,
         seal: side(|spent| spent.seal),
@@ -168,14 +201,19 @@ impl fmt::Display for CryptoFigures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "One core. \"of bare\": speed relative to the bare cipher call on the same bytes.\n"
+            "One core. \"of bare\": speed relative to the bare call of the same library on the same\n\
+             bytes. Of two libraries the first is the one in use.\n"
         )?;
         let mut table = Table::new([
-            "suite", "bytes", "seal ns", "Mpps", "Gbit/s", "cyc/B", "of bare", "open ns", "Mpps",
-            "Gbit/s", "cyc/B", "of bare",
+            "suite", "library", "bytes", "seal ns", "Mpps", "Gbit/s", "cyc/B", "of bare",
+            "open ns", "Mpps", "Gbit/s", "cyc/B", "of bare",
         ]);
         for row in &self.rows {
-            let mut cells = vec![row.suite.clone(), row.size.to_string()];
+            let mut cells = vec![
+                row.suite.clone(),
+                row.library.clone().unwrap_or_default(),
+                row.size.to_string(),
+            ];
             for side in [&row.seal, &row.open] {
                 cells.extend([
                     side.ns.to_string(),

@@ -1,18 +1,19 @@
 //! The figures themselves cannot be tested; that both contenders do the whole work can.
 
-use ipsec_types::EspSuite;
+use ipsec_types::{AesKeyBits, EspSuite};
 
 use super::*;
-use crate::bench::loopback::Protection;
 
 #[test]
 fn every_suite_seals_and_opens_what_it_is_given() {
     for suite in EspSuite::ALL {
-        for size in [64, 1400] {
-            let mut ours = Train::new(Protection::Suite(suite), size, 9).unwrap();
-            assert_eq!(ours.run(3).unwrap().packets, 9, "{suite}");
-            let mut bare = bare::Bare::new(suite, size, 9).unwrap();
-            assert_eq!(bare.run(3).unwrap().packets, 9, "{suite}");
+        for library in libraries(suite, AeadBackends::all(AeadBackend::AwsLc)) {
+            for size in [64, 1400] {
+                let mut ours = train(suite, library, size, 9).unwrap();
+                assert_eq!(ours.run(3).unwrap().packets, 9, "{suite}");
+                let mut bare = bare::Bare::new(suite, library, size, 9).unwrap();
+                assert_eq!(bare.run(3).unwrap().packets, 9, "{suite}");
+            }
         }
     }
 }
@@ -20,10 +21,25 @@ fn every_suite_seals_and_opens_what_it_is_given() {
 #[test]
 fn both_contenders_have_the_same_bytes_to_encrypt() {
     for suite in EspSuite::ALL {
-        let ours = Train::new(Protection::Suite(suite), 1400, 2).unwrap();
-        let bare = bare::Bare::new(suite, 1400, 2).unwrap();
-        assert_eq!(ours.body_len(), bare.body_len(), "{suite}");
+        for library in libraries(suite, AeadBackends::default()) {
+            let ours = train(suite, library, 1400, 2).unwrap();
+            let bare = bare::Bare::new(suite, library, 1400, 2).unwrap();
+            assert_eq!(ours.body_len(), bare.body_len(), "{suite}");
+        }
     }
+}
+
+#[test]
+fn the_library_in_use_stands_beside_ring() {
+    let gcm = |bits| EspSuite::AesGcm16(bits);
+    let (ring, aws_lc) = (Some(AeadBackend::Ring), Some(AeadBackend::AwsLc));
+    let fast = AeadBackends::all(AeadBackend::AwsLc);
+    assert_eq!(libraries(gcm(AesKeyBits::Aes128), fast), [aws_lc, ring]);
+    assert_eq!(libraries(gcm(AesKeyBits::Aes192), fast), [aws_lc]);
+    let plain = AeadBackends::all(AeadBackend::Ring);
+    assert_eq!(libraries(gcm(AesKeyBits::Aes256), plain), [ring]);
+    let cbc = "aes128-sha1".parse().unwrap();
+    assert_eq!(libraries(cbc, plain), [None]);
 }
 
 #[test]

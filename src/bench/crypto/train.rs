@@ -1,6 +1,6 @@
 //! A train of packets that is sealed and opened in its place, again and again.
 
-use esp_dataplane::{OpenSlot, SealSlot};
+use esp_dataplane::{AeadBackends, OpenSlot, SealSlot};
 use ipsec_types::Encapsulation;
 
 use super::Spent;
@@ -18,12 +18,17 @@ pub struct Train {
 }
 
 impl Train {
-    /// `count` inner packets of `len` bytes.
+    /// `count` inner packets of `len` bytes, AES-GCM by these libraries.
     ///
     /// # Errors
     /// When the SA cannot be installed.
-    pub fn new(protection: Protection, len: usize, count: usize) -> Result<Self, BenchError> {
-        let tunnel = Loopback::new(protection, 1)?;
+    pub fn new(
+        backends: AeadBackends,
+        protection: Protection,
+        len: usize,
+        count: usize,
+    ) -> Result<Self, BenchError> {
+        let tunnel = Loopback::by(backends, protection, 1)?;
         let (seal, total) = loopback::lay_out(&tunnel.sa, len, count);
         let mut buffer = vec![0; total];
         let sealed = tunnel.sa.sealed_len(len);
