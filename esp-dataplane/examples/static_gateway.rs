@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use esp_dataplane::worker::{
-    ControlSink, DataPlane, DataPlaneConfig, EspRelay, OffloadPolicy, TunnelSpec,
+    ControlSink, DataPlane, DataPlaneConfig, EspRelay, OffloadPolicy, TunnelSpec, device_queues,
 };
 use esp_dataplane::{AeadBackends, InstallOptions, Sad, SadConfig};
 use ipsec_types::{
@@ -136,7 +136,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let options = Options::parse()?;
     let tun = Tun::create(&TunConfig {
         name: "vti0".to_owned(),
-        queues: options.workers,
+        queues: device_queues(options.workers),
         offload: options.offload,
     })?;
     ip(&["link", "set", "vti0", "mtu", &options.mtu.to_string(), "up"])?;

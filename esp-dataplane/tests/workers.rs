@@ -319,6 +319,43 @@ fn held_packets_wait_for_the_sa_and_arrive_in_order() {
     assert!(a.plane.hold_tunnel(CONNECTION).is_err());
 }
 
+/// A queue is first in, first out, and a flow has one of several: what is sent after many large
+/// packets of another flow need not arrive after them.
+#[test]
+fn small_packets_do_not_wait_behind_another_flow() {
+    const LARGE: usize = 150;
+    const FLOWS: usize = 16;
+    let Some((a, b)) = gateways("fair queues", &Scene::default()) else {
+        return;
+    };
+    tcp_both_ways(&a, &b, "10.9.0.2:5000", 1 << 20);
+    let receiver = b.space.run(|| UdpSocket::bind("10.9.0.2:6000").unwrap());
+    receiver.set_read_timeout(Some(PATIENCE)).unwrap();
+    // All of them wait in its buffer until they are read.
+    rustix::net::sockopt::set_socket_recv_buffer_size(&receiver, 1 << 20).unwrap();
+    let socket = || a.space.run(|| UdpSocket::bind("10.9.0.1:0").unwrap());
+    a.plane.hold_tunnel(CONNECTION).unwrap();
+    let bulk = socket();
+    // What is held counts against its sender's buffer.
+    rustix::net::sockopt::set_socket_send_buffer_size(&bulk, 1 << 20).unwrap();
+    for _ in 0..LARGE {
+        bulk.send_to(&[0; 1300], "10.9.0.2:6000").unwrap();
+    }
+    for _ in 0..FLOWS {
+        socket().send_to(b"small", "10.9.0.2:6000").unwrap();
+    }
+    a.plane.release_tunnel(CONNECTION).unwrap();
+    let mut buffer = [0; 1500];
+    let mut arrived = || receiver.recv_from(&mut buffer).unwrap().0;
+    let lengths: Vec<usize> = (0..LARGE + FLOWS).map(|_| arrived()).collect();
+    let early = lengths
+        .iter()
+        .take(LARGE * 2 / 3)
+        .filter(|length| **length == 5)
+        .count();
+    assert!(early >= FLOWS / 2, "only {early} of {FLOWS}: {lengths:?}");
+}
+
 #[test]
 fn a_closed_gate_lets_nothing_out() {
     let scene = Scene {

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use esp_dataplane::worker::{DataPlane, DataPlaneError, TunnelSpec};
+use esp_dataplane::worker::{DataPlane, DataPlaneError, TunnelSpec, device_queues};
 use ikev1::config::RemoteAddress;
 use ipnet::IpNet;
 use ipsec_types::ConnectionId;
@@ -218,7 +218,7 @@ impl Tunnels {
         };
         let tun = Tun::create(&TunConfig {
             name: vti.device.clone(),
-            queues: self.workers,
+            queues: device_queues(self.workers),
             offload: true,
         })
         .map_err(device_error)?;

@@ -307,7 +307,9 @@ impl Core {
         let (mut writes, mut refused) = (0, 0);
         self.coalescer.drain(buffer, |tag, header, parts| {
             let port = ports.get(tag);
-            if port.is_some_and(|port| port.queue.write(header, parts).is_ok()) {
+            let head = parts.first().map_or(&[][..], |head| head);
+            let queue = port.and_then(|port| port.queues.of_flow(head));
+            if queue.is_some_and(|queue| queue.write(header, parts).is_ok()) {
                 writes += 1;
             } else {
                 refused += parts.len() as u64;

@@ -1,13 +1,13 @@
 //! Pinned threads that move batches between tunnel devices and sockets.
 //!
-//! Worker `i` owns queue `i` of every tunnel device and a socket of its own on every local
+//! Worker `i` owns some queues of every tunnel device and a socket of its own on every local
 //! address; nothing on the packet path is shared but the SA table, which is read without a
 //! lock. The kernel keeps a flow on one queue and a peer on one socket, so order is kept. When
 //! one peer sends more than a worker can open, others help: see `crew`.
 //!
 //! ```text
 //!              +------------------- worker i, one epoll ------------------+
-//!   TUN queue i|  read -> split -> SA -> seal train -> gate -> sendmmsg   | UDP socket i
+//!   TUN queues |  read -> split -> SA -> seal train -> gate -> sendmmsg   | UDP socket i
 //!              |  write <- coalesce <- MSS <- open train <- recvmmsg      | ESP socket i
 //!              +----------------------------------------------------------+
 //!                 ^ commands (eventfd): tunnels and listeners come and go
@@ -32,6 +32,8 @@ mod nat_t;
 mod outbound;
 mod outbox;
 mod ports;
+mod queues;
+mod schedule;
 mod thread;
 
 use core::time::Duration;
@@ -54,11 +56,12 @@ use thread::{Command, CoreSetup, Service, Setup, Tunnel, Worker};
 
 pub use crate::io::{EspRelay, OffloadPolicy, OuterDf};
 pub use nat_t::{NatTSendError, NatTSender};
+pub use queues::device_queues;
 
 /// How the workers run.
 #[derive(Debug, Clone)]
 pub struct DataPlaneConfig {
-    /// Threads, and queues of every tunnel device; at least 1.
+    /// Threads; at least 1.
     pub workers: usize,
     /// Bind worker `i` to the `i`-th CPU this process may use.
     pub pin: bool,
@@ -103,7 +106,7 @@ pub trait ControlSink: Send + Sync {
 pub struct TunnelSpec {
     /// The connection whose SAs carry its packets.
     pub connection: ConnectionId,
-    /// One queue per worker.
+    /// As many for each worker: [`device_queues`] says how many are good.
     pub queues: Vec<TunQueue>,
     /// The largest inner packet in bytes.
     pub mtu: u16,
@@ -114,8 +117,10 @@ pub struct TunnelSpec {
 /// Why a tunnel or listener was not added or removed.
 #[derive(Debug, thiserror::Error)]
 pub enum DataPlaneError {
-    /// Each worker needs its own queue.
-    #[error("a tunnel needs one queue per worker: {workers}, not {queues}")]
+    /// Each worker needs queues of its own.
+    #[error(
+        "a tunnel needs as many queues for each of the {workers} workers: {queues} is no multiple"
+    )]
     QueueCount {
         /// Workers of the data plane.
         workers: usize,
@@ -185,7 +190,7 @@ impl DataPlane {
         sink: &Arc<dyn ControlSink>,
     ) -> io::Result<Self> {
         let cpus = if config.pin {
-            thread::allowed_cpus()
+            schedule::allowed_cpus()
         } else {
             Vec::new()
         };
@@ -237,7 +242,7 @@ impl DataPlane {
     /// [`DataPlaneError`]; then no worker serves it, and the device is gone.
     pub fn add_tunnel(&self, spec: TunnelSpec) -> Result<(), DataPlaneError> {
         let (workers, queues) = (self.workers.len(), spec.queues.len());
-        if workers != queues {
+        if queues == 0 || queues % workers != 0 {
             return Err(DataPlaneError::QueueCount { workers, queues });
         }
         let mut known = self.known();
@@ -245,10 +250,11 @@ impl DataPlane {
             return Err(DataPlaneError::TunnelExists);
         }
         let mss = spec.mss.resolve(spec.mtu);
-        let mut queues = spec.queues.into_iter();
+        let mut rest = spec.queues.into_iter();
         self.all(|_, done| {
-            let queue = queues.next()?;
-            let tunnel = Box::new(Tunnel::new(spec.connection, queue, spec.mtu, mss));
+            let own: Vec<TunQueue> = rest.by_ref().take(queues / workers).collect();
+            let queues = queues::Queues::new(own);
+            let tunnel = Box::new(Tunnel::new(spec.connection, queues, spec.mtu, mss));
             Some(Command::AddTunnel(tunnel, done))
         })?;
         known.tunnels.push(spec.connection);

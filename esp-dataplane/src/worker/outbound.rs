@@ -4,7 +4,7 @@ use core::ops::Range;
 use std::io::{self, IoSlice};
 
 use vti::fragment::Fragments;
-use vti::{SuperPacket, VirtioHeader, icmp};
+use vti::{SuperPacket, TunQueue, VirtioHeader, icmp};
 
 use super::outbox::Ready;
 use super::thread::{Core, Tunnel, boot_time};
@@ -20,20 +20,21 @@ const READS: usize = 64;
 const BURST_BYTES: usize = 64 * 1024;
 
 impl Core {
-    /// Sends what waits in a tunnel's queue, at most one burst.
+    /// Sends what waits in one of a tunnel's queues, at most one burst.
     ///
     /// # Errors
     /// When the device cannot be read any more.
     pub(super) fn outbound_burst(
         &mut self,
         tunnel: &mut Tunnel,
+        queue: &TunQueue,
         read_buffer: &mut [u8],
     ) -> io::Result<()> {
         self.pipeline.begin_batch(boot_time());
         let mut reads = 0;
         let mut result = Ok(());
         while reads < READS && self.outbox.used() < BURST_BYTES {
-            let received = match tunnel.queue.read(read_buffer) {
+            let received = match queue.read(read_buffer) {
                 Ok(Some(received)) => received,
                 Ok(None) => break,
                 Err(error) => {
@@ -48,7 +49,7 @@ impl Core {
                 .header
                 .and_then(|header| SuperPacket::parse(&header, packet));
             match parsed {
-                Ok(packet) => self.carry(tunnel, &packet),
+                Ok(packet) => self.carry(tunnel, queue, &packet),
                 Err(_named) => self.refuse(DropReason::BadOffloadHeader, 1),
             }
         }
@@ -58,19 +59,19 @@ impl Core {
         result
     }
 
-    /// Gives what waits in a tunnel's queue back to the kernel, at most one burst.
+    /// Gives what waits in a queue of a tunnel back to the kernel, at most one burst.
     ///
     /// # Errors
     /// When the device cannot be read any more.
     pub(super) fn reflect_burst(
         &mut self,
-        tunnel: &Tunnel,
+        queue: &TunQueue,
         read_buffer: &mut [u8],
     ) -> io::Result<()> {
         let (mut reads, mut reflected) = (0, 0);
         let mut result = Ok(());
         while reads < READS {
-            let received = match tunnel.queue.read(read_buffer) {
+            let received = match queue.read(read_buffer) {
                 Ok(Some(received)) => received,
                 Ok(None) => break,
                 Err(error) => {
@@ -80,7 +81,7 @@ impl Core {
             };
             reads += 1;
             let frame = read_buffer.get(..VirtioHeader::LEN + received.len);
-            match tunnel.queue.write_back(frame.unwrap_or_default()) {
+            match queue.write_back(frame.unwrap_or_default()) {
                 Ok(()) => reflected += 1,
                 Err(_full_or_refused) => self.refuse(DropReason::TunFull, 1),
             }
@@ -91,7 +92,7 @@ impl Core {
     }
 
     /// Lays out the segments of one packet from the tunnel device.
-    fn carry(&mut self, tunnel: &mut Tunnel, packet: &SuperPacket<'_>) {
+    fn carry(&mut self, tunnel: &mut Tunnel, queue: &TunQueue, packet: &SuperPacket<'_>) {
         let segments = packet.segments();
         let Ok(flow) = flow_of(packet.packet()) else {
             return self.refuse(DropReason::NotIp, segments as u64);
@@ -105,7 +106,7 @@ impl Core {
         self.outbox.use_sa(sa, &mut self.pipeline);
         let class = outer_traffic_class(traffic_class(packet.packet()));
         if packet.segment_len(0) > usize::from(tunnel.mtu) {
-            return self.carry_too_big(tunnel, packet, class);
+            return self.carry_too_big(tunnel, queue, packet, class);
         }
         for index in 0..segments {
             let len = packet.segment_len(index);
@@ -129,7 +130,13 @@ impl Core {
     /// RFC 4301 §8.2: what may be fragmented is fragmented before it is sealed, and whoever
     /// forbids that hears of the MTU.
     #[cold]
-    fn carry_too_big(&mut self, tunnel: &mut Tunnel, packet: &SuperPacket<'_>, class: u8) {
+    fn carry_too_big(
+        &mut self,
+        tunnel: &mut Tunnel,
+        queue: &TunQueue,
+        packet: &SuperPacket<'_>,
+        class: u8,
+    ) {
         let mut whole = vec![0; packet.segment_len(0)];
         for index in 0..packet.segments() {
             whole.resize(packet.segment_len(index), 0);
@@ -137,7 +144,7 @@ impl Core {
                 return self.refuse(DropReason::BadOffloadHeader, 1);
             }
             if icmp::refuses_fragmentation(&whole) {
-                self.answer_too_big(tunnel, &whole);
+                self.answer_too_big(tunnel, queue, &whole);
                 let rest = packet.segments() - index;
                 return self.refuse(DropReason::TooBig, rest as u64);
             }
@@ -160,7 +167,7 @@ impl Core {
         }
     }
 
-    fn answer_too_big(&mut self, tunnel: &mut Tunnel, packet: &[u8]) {
+    fn answer_too_big(&mut self, tunnel: &mut Tunnel, queue: &TunQueue, packet: &[u8]) {
         let mut answer = [0; icmp::MAX_ANSWER];
         let len = icmp::too_big(packet, tunnel.mtu, &mut answer)
             .filter(|_| tunnel.answers.allow(boot_time()));
@@ -168,7 +175,7 @@ impl Core {
             return;
         };
         let header = VirtioHeader::default();
-        match tunnel.queue.write(&header, &[IoSlice::new(answer)]) {
+        match queue.write(&header, &[IoSlice::new(answer)]) {
             Ok(()) => count(&self.counters.icmp_answers, 1),
             Err(_full) => self.refuse(DropReason::TunFull, 1),
         }

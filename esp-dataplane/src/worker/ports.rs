@@ -4,16 +4,18 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use ipsec_types::ConnectionId;
-use vti::{Lane, MssLimits, TunQueue};
+use vti::{Lane, MssLimits};
 
-/// One queue of a tunnel device, for writing.
+use super::queues::Queues;
+
+/// A tunnel device, for writing.
 #[derive(Debug, Clone)]
 pub(super) struct Port {
-    pub(super) queue: Arc<TunQueue>,
+    pub(super) queues: Arc<Queues>,
     pub(super) mss: Option<MssLimits>,
 }
 
-/// The queues of one worker, found by connection, named by tag. Never changed while somebody
+/// The devices as one worker has them, found by connection, named by tag. Never changed while somebody
 /// else looks at it: the worker calls its helpers home first.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Ports {
@@ -31,7 +33,7 @@ impl Ports {
     pub(super) fn of(&self, connection: ConnectionId) -> Option<(&Port, Lane)> {
         let tag = *self.tags.get(&connection)?;
         let port = self.get(tag)?;
-        let offloads = port.queue.offloads();
+        let offloads = port.queues.offloads();
         let lane = Lane {
             tag,
             tcp: offloads.tcp,

@@ -10,15 +10,16 @@ use std::time::Instant;
 
 use ipsec_types::{ConnectionId, SendGate};
 use rustix::event::{Timespec, epoll};
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use vti::icmp::AnswerLimit;
-use vti::{Coalescer, MssLimits, TunQueue, VirtioHeader};
+use vti::{Coalescer, MssLimits, VirtioHeader};
 
 use super::ControlSink;
 use super::crew::Crew;
 use super::listener::{Inlet, Listener};
 use super::outbox::Outbox;
 use super::ports::{Port, Ports};
+use super::queues::Queues;
+use super::schedule::{Stint, ask_for_short_slices, pin_to};
 use crate::io::{IoCounters, RxBatch, Train, TxScratch, count};
 use crate::packet::OpenSlot;
 use crate::pipeline::Pipeline;
@@ -67,30 +68,33 @@ pub(super) enum Service {
     Reflect,
 }
 
-/// One queue of a tunnel device.
+/// A tunnel device as one worker has it.
 pub(super) struct Tunnel {
     pub(super) connection: ConnectionId,
-    pub(super) queue: Arc<TunQueue>,
+    pub(super) queues: Arc<Queues>,
     pub(super) mtu: u16,
     pub(super) mss: Option<MssLimits>,
     pub(super) answers: AnswerLimit,
     pub(super) service: Service,
+    /// The kernel has removed the device: it is not read any more.
+    pub(super) is_lost: bool,
 }
 
 impl Tunnel {
     pub(super) fn new(
         connection: ConnectionId,
-        queue: TunQueue,
+        queues: Queues,
         mtu: u16,
         mss: Option<MssLimits>,
     ) -> Self {
         Self {
             connection,
-            queue: Arc::new(queue),
+            queues: Arc::new(queues),
             mtu,
             mss,
             answers: AnswerLimit::new(Duration::ZERO),
             service: Service::Carry,
+            is_lost: false,
         }
     }
 }
@@ -99,28 +103,29 @@ impl Tunnel {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Source {
     Wake,
-    Tunnel(usize),
+    /// A tunnel, and which of its queues.
+    Tunnel(usize, usize),
     Listener(usize, Inlet),
 }
 
 impl Source {
     fn token(self) -> epoll::EventData {
-        let (kind, index) = match self {
-            Self::Wake => (0, 0),
-            Self::Tunnel(index) => (1, index),
-            Self::Listener(index, Inlet::Udp) => (2, index),
-            Self::Listener(index, Inlet::Esp) => (3, index),
-            Self::Listener(index, Inlet::Relay) => (4, index),
+        let (kind, index, queue) = match self {
+            Self::Wake => (0, 0, 0),
+            Self::Tunnel(index, queue) => (1, index, queue),
+            Self::Listener(index, Inlet::Udp) => (2, index, 0),
+            Self::Listener(index, Inlet::Esp) => (3, index, 0),
+            Self::Listener(index, Inlet::Relay) => (4, index, 0),
         };
-        epoll::EventData::new_u64((index as u64) << 3 | kind)
+        epoll::EventData::new_u64((index as u64) << 16 | (queue as u64) << 8 | kind)
     }
 
     fn of(token: epoll::EventData) -> Self {
         let token = token.u64();
-        let index = usize::try_from(token >> 3).unwrap_or(usize::MAX);
-        match token & 7 {
+        let index = usize::try_from(token >> 16).unwrap_or(usize::MAX);
+        match token & 0xff {
             0 => Self::Wake,
-            1 => Self::Tunnel(index),
+            1 => Self::Tunnel(index, usize::from((token >> 8) as u8)),
             2 => Self::Listener(index, Inlet::Udp),
             3 => Self::Listener(index, Inlet::Esp),
             _ => Self::Listener(index, Inlet::Relay),
@@ -197,6 +202,9 @@ impl Worker {
         if let Some(cpu) = setup.cpu {
             pin_to(cpu);
         }
+        if let Err(error) = ask_for_short_slices() {
+            tracing::debug!(%error, "no short time slices for a worker");
+        }
         let worker = epoll::create(epoll::CreateFlags::CLOEXEC).map(|epoll| Self {
             epoll,
             wake: setup.wake,
@@ -221,6 +229,7 @@ impl Worker {
         self.watch(&Arc::clone(&self.wake), Source::Wake)?;
         let mut events = Vec::with_capacity(EVENTS);
         let mut last_work: Option<Instant> = None;
+        let mut stint = Stint::begin();
         loop {
             let spins = last_work.is_some_and(|at| at.elapsed() < self.busy_poll);
             let has_work = self.core.crew.has_work();
@@ -234,17 +243,7 @@ impl Worker {
                 Err(error) => return Err(error.into()),
             }
             self.core.crew.set_rest(self.core.number, false);
-            let (mut woken, mut received) = (false, false);
-            for event in &events {
-                match Source::of(event.data) {
-                    Source::Wake => woken = true,
-                    Source::Tunnel(index) => self.outbound_burst(index),
-                    Source::Listener(index, inlet) => {
-                        received = true;
-                        self.core.inbound_burst(index, inlet, &mut self.batch);
-                    }
-                }
-            }
+            let (woken, received) = self.serve_ready(&events);
             if !events.is_empty() && self.busy_poll > Duration::ZERO {
                 last_work = Some(Instant::now());
             }
@@ -252,6 +251,7 @@ impl Worker {
             if !received && self.core.crew.has_work() {
                 self.core.help();
             }
+            stint.pause_if_due();
             // Commands come last: an event of this round never meets a source that took the
             // place of the one it was for.
             if woken && self.obey() {
@@ -260,13 +260,50 @@ impl Worker {
         }
     }
 
-    fn outbound_burst(&mut self, index: usize) {
+    /// One burst from every source that is ready; whether there are commands, and whether
+    /// anything was received. Sockets have their turn after each queue: however many flows go
+    /// out, what comes in has half of the time.
+    fn serve_ready(&mut self, events: &[epoll::Event]) -> (bool, bool) {
+        let sources = || events.iter().map(|event| Source::of(event.data));
+        let (mut woken, mut received) = (false, false);
+        let mut inbound = |worker: &mut Self| {
+            for source in sources() {
+                if let Source::Listener(index, inlet) = source {
+                    received = true;
+                    worker.core.inbound_burst(index, inlet, &mut worker.batch);
+                }
+            }
+        };
+        let mut had_turn = false;
+        for source in sources() {
+            match source {
+                Source::Wake => woken = true,
+                Source::Tunnel(index, queue) => {
+                    self.outbound_burst(index, queue);
+                    inbound(self);
+                    had_turn = true;
+                }
+                Source::Listener(..) => {}
+            }
+        }
+        if !had_turn {
+            inbound(self);
+        }
+        (woken, received)
+    }
+
+    fn outbound_burst(&mut self, index: usize, queue: usize) {
         let Some(Some(tunnel)) = self.tunnels.get_mut(index) else {
             return;
         };
+        let queues = Arc::clone(&tunnel.queues);
+        let Some(queue) = queues.get(queue).filter(|_| !tunnel.is_lost) else {
+            return;
+        };
+        let (core, buffer) = (&mut self.core, &mut self.read_buffer);
         let result = match tunnel.service {
-            Service::Carry => self.core.outbound_burst(tunnel, &mut self.read_buffer),
-            Service::Reflect => self.core.reflect_burst(tunnel, &mut self.read_buffer),
+            Service::Carry => core.outbound_burst(tunnel, queue, buffer),
+            Service::Reflect => core.reflect_burst(queue, buffer),
             // An event from before the command.
             Service::Hold => return,
         };
@@ -275,10 +312,13 @@ impl Worker {
         };
         // A device that is gone would be ready for ever. The tunnel stays known, so that
         // removing it works as usual.
+        tunnel.is_lost = true;
         count(&self.core.counters.tun_errors, 1);
         tracing::error!(%error, "cannot read from a tunnel device; it is not served any more");
         // It fails only when the kernel has forgotten the device already.
-        let _forgotten = epoll::delete(&self.epoll, &tunnel.queue);
+        for queue in queues.iter() {
+            let _forgotten = epoll::delete(&self.epoll, queue);
+        }
     }
 
     /// Carries out what waits; true when the worker is to end.
@@ -327,11 +367,13 @@ impl Worker {
 
     fn add_tunnel(&mut self, tunnel: Tunnel) {
         let index = free_place(&mut self.tunnels);
-        if let Err(error) = self.watch(&tunnel.queue, Source::Tunnel(index)) {
-            tracing::error!(%error, "cannot wait for a tunnel device");
+        for (number, queue) in tunnel.queues.iter().enumerate() {
+            if let Err(error) = self.watch(queue, Source::Tunnel(index, number)) {
+                tracing::error!(%error, "cannot wait for a tunnel device");
+            }
         }
         let port = Port {
-            queue: Arc::clone(&tunnel.queue),
+            queues: Arc::clone(&tunnel.queues),
             mss: tunnel.mss,
         };
         Arc::make_mut(&mut self.core.ports).add(index, tunnel.connection, port);
@@ -355,13 +397,18 @@ impl Worker {
             return;
         };
         tunnel.service = service;
+        if tunnel.is_lost {
+            return;
+        }
         let interest = match service {
             Service::Hold => epoll::EventFlags::empty(),
             Service::Carry | Service::Reflect => epoll::EventFlags::IN,
         };
-        let token = Source::Tunnel(index).token();
-        if let Err(error) = epoll::modify(&self.epoll, &tunnel.queue, token, interest) {
-            tracing::error!(%error, ?service, "cannot hold or release a tunnel device");
+        for (number, queue) in tunnel.queues.iter().enumerate() {
+            let token = Source::Tunnel(index, number).token();
+            if let Err(error) = epoll::modify(&self.epoll, queue, token, interest) {
+                tracing::error!(%error, ?service, "cannot hold or release a tunnel device");
+            }
         }
     }
 
@@ -418,26 +465,6 @@ pub(super) fn boot_time() -> Duration {
     )
 }
 
-/// The CPUs that this process may use.
-pub(super) fn allowed_cpus() -> Vec<usize> {
-    sched_getaffinity(None).map_or_else(
-        |_| Vec::new(),
-        |set| {
-            (0..CpuSet::MAX_CPU)
-                .filter(|cpu| set.is_set(*cpu))
-                .collect()
-        },
-    )
-}
-
-fn pin_to(cpu: usize) {
-    let mut set = CpuSet::new();
-    set.set(cpu);
-    if let Err(error) = sched_setaffinity(None, &set) {
-        tracing::warn!(cpu, %error, "cannot pin a worker");
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -446,7 +473,8 @@ mod tests {
     fn tokens_name_their_source() {
         for source in [
             Source::Wake,
-            Source::Tunnel(7),
+            Source::Tunnel(7, 0),
+            Source::Tunnel(1000, 255),
             Source::Listener(1000, Inlet::Udp),
             Source::Listener(0, Inlet::Esp),
             Source::Listener(3, Inlet::Relay),

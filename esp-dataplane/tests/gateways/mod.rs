@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use esp_dataplane::worker::{ControlSink, DataPlane, DataPlaneConfig, TunnelSpec};
+use esp_dataplane::worker::{ControlSink, DataPlane, DataPlaneConfig, TunnelSpec, device_queues};
 use esp_dataplane::{CounterSnapshot, DropReason, InstallOptions, Sad, SadConfig};
 use ipsec_types::{
     ConnectionId, Direction, Encapsulation, EspSaPair, EspSaParams, EspSuite, SaLifetime,
@@ -303,7 +303,7 @@ impl Gateway {
     fn add_device(&self, host: u8, scene: &Scene) {
         let config = TunConfig {
             name: "vti0".to_owned(),
-            queues: scene.config.workers,
+            queues: device_queues(scene.config.workers),
             offload: true,
         };
         let tun = self.space.run(move || Tun::create(&config)).unwrap();

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use esp_dataplane::worker::{
-    ControlSink, DataPlane, DataPlaneConfig, EspRelay, OffloadPolicy, TunnelSpec,
+    ControlSink, DataPlane, DataPlaneConfig, EspRelay, OffloadPolicy, TunnelSpec, device_queues,
 };
 use esp_dataplane::{AeadBackends, Sad, SadConfig};
 use ipsec_types::{Encapsulation, EspSuite, SendGate, Spi};
@@ -96,7 +96,7 @@ pub(in crate::bench) fn run(args: &GatewayArgs) -> Result<(), Box<dyn std::error
     plane.add_listener(ends.local.ip())?;
     let tun = Tun::create(&TunConfig {
         name: DEVICE.to_owned(),
-        queues: args.workers,
+        queues: device_queues(args.workers),
         offload: true,
     })?;
     plane.add_tunnel(TunnelSpec {

@@ -103,6 +103,9 @@ pub(super) struct PathArgs {
     /// Only bulk TCP, no UDP and no round trips
     #[arg(long)]
     bulk_only: bool,
+    /// Only round trips, on the plain WAN
+    #[arg(long, conflicts_with_all = ["bulk_only", "wan"])]
+    round_trips_only: bool,
 }
 
 /// Measures all rounds.
@@ -180,6 +183,7 @@ impl Turn {
     fn which(self, args: &PathArgs) -> Which {
         match self.contender {
             Contender::StaticSpin => Which::Idle,
+            _ if args.round_trips_only => Which::RoundTrips,
             _ if args.bulk_only || self.wan != Wan::Plain => Which::Bulk,
             _ => Which::All,
         }
@@ -188,7 +192,9 @@ impl Turn {
 
 /// Every turn in its order: all contenders under a condition, all conditions in a round.
 fn turns(args: &PathArgs, rounds: usize) -> Vec<Turn> {
-    let wans = if args.wan.is_empty() {
+    let wans = if args.round_trips_only {
+        vec![Wan::Plain]
+    } else if args.wan.is_empty() {
         Wan::ALL.to_vec()
     } else {
         args.wan.clone()

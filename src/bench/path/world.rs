@@ -40,6 +40,8 @@ pub(in crate::bench) enum Which {
     All,
     /// Only bulk TCP
     Bulk,
+    /// Only round trips, through the idle tunnel and through the loaded one
+    RoundTrips,
     /// Only round trips through the idle tunnel
     Idle,
 }
@@ -50,6 +52,7 @@ impl Which {
         match self {
             Self::All => "all",
             Self::Bulk => "bulk",
+            Self::RoundTrips => "round-trips",
             Self::Idle => "idle",
         }
     }
@@ -107,14 +110,16 @@ fn measure(args: &WorldArgs) -> Result<WorldFigures, LabError> {
     if args.figures != Which::Bulk {
         figures.idle = Some(traffic::round_trips(&sites, round_trips, false)?);
     }
-    if args.figures != Which::Idle {
+    if matches!(args.figures, Which::All | Which::Bulk) {
         let bulk = |streams| traffic::bulk(&sites, streams, time, pids).map(Some);
         figures.tcp = bulk(Streams::AToB(1))?;
         figures.tcp4 = bulk(Streams::AToB(4))?;
         figures.both = bulk(Streams::Both)?;
     }
-    if args.figures == Which::All {
+    if matches!(args.figures, Which::All | Which::RoundTrips) {
         figures.loaded = Some(traffic::round_trips(&sites, round_trips, true)?);
+    }
+    if args.figures == Which::All {
         let trial = time / 5;
         figures.udp64 = Some(traffic::highest_rate(&sites, 64, trial, pids)?);
         figures.udp1400 = Some(traffic::highest_rate(&sites, 1400, trial, pids)?);

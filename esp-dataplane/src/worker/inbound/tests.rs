@@ -21,6 +21,7 @@ use crate::replay::ReplayWindowSize;
 use crate::table::{InstallOptions, Sad, SadConfig};
 use crate::worker::ControlSink;
 use crate::worker::crew::Crew;
+use crate::worker::queues::Queues;
 use crate::worker::thread::CoreSetup;
 
 const CONNECTION: ConnectionId = ConnectionId(7);
@@ -162,7 +163,7 @@ impl Yard {
         };
         let mut ports = Ports::default();
         let port = Port {
-            queue: Arc::new(TunQueue::from_parts(device, offloads)),
+            queues: Arc::new(Queues::new([TunQueue::from_parts(device, offloads)])),
             mss: None,
         };
         ports.add(0, CONNECTION, port);
