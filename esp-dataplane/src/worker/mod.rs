@@ -65,7 +65,8 @@ pub struct DataPlaneConfig {
     pub workers: usize,
     /// Bind worker `i` to the `i`-th CPU this process may use.
     pub pin: bool,
-    /// Look for packets this long before going to sleep. Costs a CPU, saves a wake-up.
+    /// Look for packets at most so long before going to sleep, where that has found some of
+    /// late. Costs processor time that nobody else wants, saves wake-ups.
     pub busy_poll: Duration,
     /// UDP port of NAT traversal, normally 4500 (RFC 3948 §2).
     pub nat_t_port: u16,
@@ -84,7 +85,7 @@ impl Default for DataPlaneConfig {
         Self {
             workers: 1,
             pin: true,
-            busy_poll: Duration::ZERO,
+            busy_poll: Duration::from_micros(50),
             nat_t_port: 4500,
             mark: None,
             socket_buffer: 8 << 20,

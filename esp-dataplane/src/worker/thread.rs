@@ -19,7 +19,7 @@ use super::listener::{Inlet, Listener};
 use super::outbox::Outbox;
 use super::ports::{Port, Ports};
 use super::queues::Queues;
-use super::schedule::{Stint, ask_for_short_slices, pin_to};
+use super::schedule::{BusyPoll, Stint, ask_for_short_slices, pin_to};
 use crate::io::{IoCounters, RxBatch, Train, TxScratch, count};
 use crate::packet::OpenSlot;
 use crate::pipeline::Pipeline;
@@ -228,12 +228,12 @@ impl Worker {
     fn serve(&mut self) -> io::Result<()> {
         self.watch(&Arc::clone(&self.wake), Source::Wake)?;
         let mut events = Vec::with_capacity(EVENTS);
-        let mut last_work: Option<Instant> = None;
+        let mut busy_poll = BusyPoll::new(self.busy_poll);
         let mut stint = Stint::begin();
         loop {
-            let spins = last_work.is_some_and(|at| at.elapsed() < self.busy_poll);
             let has_work = self.core.crew.has_work();
-            let timeout = (spins || has_work).then(Timespec::default);
+            let looks = !has_work && busy_poll.goes_on(Instant::now());
+            let timeout = (looks || has_work).then(Timespec::default);
             events.clear();
             let spare = rustix::buffer::spare_capacity(&mut events);
             self.core.crew.set_rest(self.core.number, !has_work);
@@ -243,15 +243,19 @@ impl Worker {
                 Err(error) => return Err(error.into()),
             }
             self.core.crew.set_rest(self.core.number, false);
-            let (woken, received) = self.serve_ready(&events);
-            if !events.is_empty() && self.busy_poll > Duration::ZERO {
-                last_work = Some(Instant::now());
+            if looks && events.is_empty() {
+                rustix::thread::sched_yield();
+                continue;
             }
+            busy_poll.found(Instant::now());
+            let (woken, received) = self.serve_ready(&events);
             // Whoever receives has the next burst of its own to look after first.
             if !received && self.core.crew.has_work() {
                 self.core.help();
             }
-            stint.pause_if_due();
+            let now = Instant::now();
+            busy_poll.done(now);
+            stint.pause_if_due(now);
             // Commands come last: an event of this round never meets a source that took the
             // place of the one it was for.
             if woken && self.obey() {

@@ -19,6 +19,9 @@ use crate::logging;
 /// More threads than any machine has cores for.
 const MAX_WORKERS: i64 = 256;
 
+/// Long enough for the answer of a host next door, short enough not to be noticed.
+const BUSY_POLL: Duration = Duration::from_micros(50);
+
 const ESP_RELAY: [(&str, EspRelay); 3] = [
     ("auto", EspRelay::Auto),
     ("on", EspRelay::On),
@@ -75,7 +78,7 @@ pub(super) fn resolve(raw: &RawGateway, context: &mut Context<'_>) -> Option<Gat
         name: value(name, || files.host_name())?,
         workers: value(workers, || 1)?,
         pin_workers: value(raw.pin_workers.clone(), || true)?,
-        busy_poll: value(busy_poll, || Duration::ZERO)?,
+        busy_poll: value(busy_poll, || BUSY_POLL)?,
         firewall_mark: value(mark.some(), || None)?,
         esp_relay: value(esp_relay, EspRelay::default)?,
         control_socket: value(socket, || PathBuf::from(DEFAULT_CONTROL_SOCKET))?,
