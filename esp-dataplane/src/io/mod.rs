@@ -239,6 +239,11 @@ impl RxBatch {
         self.filled
     }
 
+    /// Bytes of what was received.
+    pub(crate) fn bytes(&self) -> usize {
+        self.burst.messages.iter().map(|message| message.len).sum()
+    }
+
     /// Messages of the last call that were dropped because they were cut.
     #[must_use]
     pub const fn truncated(&self) -> u64 {

@@ -97,6 +97,7 @@ impl Core {
                 return None;
             }
         }
+        self.moved += batch.bytes();
         if batch.truncated() > 0 {
             self.refuse(DropReason::ReceiveTruncated, batch.truncated());
         }

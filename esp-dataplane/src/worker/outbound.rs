@@ -191,6 +191,7 @@ impl Core {
     /// Seals and sends what is laid out.
     pub(super) fn flush(&mut self) {
         self.outbox.seal(&mut self.pipeline);
+        self.moved += self.outbox.used();
         let mut outcome = Outcome::default();
         let mut at = 0;
         while let Some(turn) = self.outbox.take_turn(at) {

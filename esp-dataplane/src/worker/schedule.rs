@@ -1,42 +1,15 @@
-//! How a worker shares its CPU with whatever else runs there.
-//!
-//! A worker under load never sleeps, and the kernel looks whether somebody else should run only
-//! at its tick, every 1 to 4 ms: for so long a second worker, the control plane or a host's
-//! program on the same CPU would stand still, and their packets with them. So a worker asks for
-//! short time slices, which makes the kernel wake it sooner and leave it sooner without giving
-//! it more time in sum, and offers its CPU between two bursts when it has worked for a slice.
-//! Where nobody else wants the CPU, that is one system call in a quarter of a millisecond.
+//! Which CPU a worker has, and when it sleeps.
 
 use core::time::Duration;
 use std::io;
 use std::time::Instant;
 
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity, sched_yield};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-/// Nine super-packets or so.
+/// The time slice of a worker. With the usual one, of milliseconds, whoever looks for packets is
+/// not left for a host's program or another worker that was just woken on the same CPU, and a
+/// worker that is woken waits for others longer than it has to.
 const SLICE: Duration = Duration::from_micros(200);
-
-/// Work without a break.
-#[derive(Debug)]
-pub(super) struct Stint {
-    began: Instant,
-}
-
-impl Stint {
-    pub(super) fn begin() -> Self {
-        Self {
-            began: Instant::now(),
-        }
-    }
-
-    /// Lets others run if it has lasted for a slice at `now`.
-    pub(super) fn pause_if_due(&mut self, now: Instant) {
-        if now.saturating_duration_since(self.began) >= SLICE {
-            sched_yield();
-            *self = Self::begin();
-        }
-    }
-}
 
 /// Whether a worker without work looks for packets for a while before it sleeps.
 ///
@@ -44,7 +17,8 @@ impl Stint {
 /// But where packets come seldom, looking finds none. So the last gaps decide: a gap shorter
 /// than the time limit earns two tries, a try in vain costs one. An answer that comes soon after
 /// its question is waited for although the next question comes late; packets that come one by
-/// one at long intervals are slept for.
+/// one at long intervals are slept for. Beside trains nobody looks: there a wake-up costs little,
+/// and the hosts or another worker may be short of a CPU.
 #[derive(Debug)]
 pub(super) struct BusyPoll {
     limit: Duration,
@@ -52,10 +26,17 @@ pub(super) struct BusyPoll {
     idle_since: Instant,
     /// This gap's try is over.
     gave_up: bool,
+    last_train: Option<Instant>,
 }
 
 impl BusyPoll {
     const MOST_TRIES: u8 = 4;
+
+    /// A round that moved so many bytes had a train.
+    const TRAIN: usize = 16 * 1024;
+
+    /// So long after a train there may be others.
+    const BESIDE: Duration = Duration::from_millis(1);
 
     /// Never looks when `limit` is zero.
     pub(super) fn new(limit: Duration) -> Self {
@@ -64,6 +45,7 @@ impl BusyPoll {
             tries: 0,
             idle_since: Instant::now(),
             gave_up: true,
+            last_train: None,
         }
     }
 
@@ -87,10 +69,14 @@ impl BusyPoll {
         }
     }
 
-    /// The work is done at `now`.
-    pub(super) const fn done(&mut self, now: Instant) {
+    /// The work is done at `now`; it moved so many bytes.
+    pub(super) fn done(&mut self, now: Instant, bytes: usize) {
         self.idle_since = now;
-        self.gave_up = false;
+        if bytes >= Self::TRAIN {
+            self.last_train = Some(now);
+        }
+        let is_beside = |train: Instant| now.saturating_duration_since(train) < Self::BESIDE;
+        self.gave_up = self.last_train.is_some_and(is_beside);
     }
 }
 
@@ -160,21 +146,11 @@ mod tests {
         assert_eq!(rustix::process::getpriority_process(None).unwrap(), before);
     }
 
-    #[test]
-    fn a_stint_begins_anew_after_a_pause() {
-        let now = Instant::now();
-        let mut stint = Stint { began: now };
-        stint.pause_if_due(now + SLICE / 2);
-        assert_eq!(stint.began, now);
-        stint.pause_if_due(now + SLICE);
-        assert!(stint.began > now);
-    }
-
     /// The gaps of some traffic; how many of them are looked through to their end or the limit.
     fn looked(limit_us: u64, gaps_us: &[u64]) -> usize {
         let mut poll = BusyPoll::new(Duration::from_micros(limit_us));
         let mut now = Instant::now();
-        poll.done(now);
+        poll.done(now, 100);
         let mut looked = 0;
         for gap in gaps_us {
             looked += usize::from(poll.goes_on(now));
@@ -183,7 +159,7 @@ mod tests {
             poll.goes_on(end.min(limit));
             now = end;
             poll.found(now);
-            poll.done(now);
+            poll.done(now, 100);
         }
         looked
     }
@@ -199,6 +175,20 @@ mod tests {
         assert_eq!(looked(50, &[200; 100]), 0);
         let lull_after_a_rush = [[10; 100], [200; 100]].concat();
         assert_eq!(looked(50, &lull_after_a_rush), 99 + 4);
+    }
+
+    #[test]
+    fn nobody_looks_beside_trains() {
+        let mut poll = BusyPoll::new(Duration::from_micros(50));
+        let now = Instant::now();
+        poll.done(now, 100);
+        poll.found(now);
+        poll.done(now, 64 << 10);
+        assert!(!poll.goes_on(now));
+        poll.done(now + BusyPoll::BESIDE / 2, 100);
+        assert!(!poll.goes_on(now + BusyPoll::BESIDE / 2));
+        poll.done(now + BusyPoll::BESIDE, 100);
+        assert!(poll.goes_on(now + BusyPoll::BESIDE));
     }
 
     #[test]

@@ -19,7 +19,7 @@ use super::listener::{Inlet, Listener};
 use super::outbox::Outbox;
 use super::ports::{Port, Ports};
 use super::queues::Queues;
-use super::schedule::{BusyPoll, Stint, ask_for_short_slices, pin_to};
+use super::schedule::{BusyPoll, ask_for_short_slices, pin_to};
 use crate::io::{IoCounters, RxBatch, Train, TxScratch, count};
 use crate::packet::OpenSlot;
 use crate::pipeline::Pipeline;
@@ -172,6 +172,8 @@ pub(super) struct Core {
     pub(super) number: usize,
     /// Receive calls in a row that brought as much as they asked for.
     pub(super) pressed: u32,
+    /// Bytes received and laid out for sending in this round.
+    pub(super) moved: usize,
 }
 
 impl Core {
@@ -192,6 +194,7 @@ impl Core {
             crew: setup.crew,
             number: setup.number,
             pressed: 0,
+            moved: 0,
         }
     }
 }
@@ -229,7 +232,6 @@ impl Worker {
         self.watch(&Arc::clone(&self.wake), Source::Wake)?;
         let mut events = Vec::with_capacity(EVENTS);
         let mut busy_poll = BusyPoll::new(self.busy_poll);
-        let mut stint = Stint::begin();
         loop {
             let has_work = self.core.crew.has_work();
             let looks = !has_work && busy_poll.goes_on(Instant::now());
@@ -253,9 +255,7 @@ impl Worker {
             if !received && self.core.crew.has_work() {
                 self.core.help();
             }
-            let now = Instant::now();
-            busy_poll.done(now);
-            stint.pause_if_due(now);
+            busy_poll.done(Instant::now(), core::mem::take(&mut self.core.moved));
             // Commands come last: an event of this round never meets a source that took the
             // place of the one it was for.
             if woken && self.obey() {
