@@ -1,0 +1,103 @@
+//! What stands behind the project's own trait: the raw socket, and the relay's UDP sockets.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+
+use esp_dataplane::io::{EspWire, RxBatch, SocketOptions, Train, TxScratch, Wire};
+
+use crate::load::{Receiver, Sender};
+use crate::net::End;
+use crate::packet::{A, B, BURST, ESP, esp, is_ours};
+use crate::sys;
+
+/// Packets of one train: two TUN reads of half a super-packet each. One read of a whole one
+/// would be better still for wires that know trains.
+const TRAIN: usize = BURST / 2;
+
+/// The sending end of a wire.
+pub struct WireSender<W> {
+    wire: W,
+    scratch: TxScratch,
+    arena: Vec<u8>,
+    trains: Vec<Train>,
+}
+
+impl<W: Wire> WireSender<W> {
+    /// Sends to `to`.
+    pub fn new(wire: W, to: SocketAddr) -> Self {
+        let train = |start| Train {
+            start,
+            len: TRAIN * ESP,
+            stride: ESP,
+            remote: to,
+            traffic_class: 0,
+        };
+        Self {
+            wire,
+            scratch: TxScratch::default(),
+            arena: esp().repeat(BURST),
+            trains: (0..BURST * ESP).step_by(TRAIN * ESP).map(train).collect(),
+        }
+    }
+}
+
+impl<W: Wire> Sender for WireSender<W> {
+    fn send(&mut self) -> io::Result<usize> {
+        let sent = self.wire.send(&mut self.scratch, &self.arena, &self.trains);
+        Ok(sent.packets as usize)
+    }
+}
+
+/// The receiving end of a wire.
+pub struct WireReceiver<W> {
+    wire: W,
+    batch: RxBatch,
+}
+
+impl<W: Wire> WireReceiver<W> {
+    /// Receives from anybody.
+    pub fn new(wire: W) -> Self {
+        Self {
+            wire,
+            batch: RxBatch::new(),
+        }
+    }
+}
+
+impl<W: Wire> Receiver for WireReceiver<W> {
+    fn receive(&mut self) -> io::Result<usize> {
+        if self.wire.receive(&mut self.batch)? == 0
+            && (!sys::wait(self.wire.fd())? || self.wire.receive(&mut self.batch)? == 0)
+        {
+            return Ok(0);
+        }
+        let (messages, buffer) = self.batch.parts();
+        let mut count = 0;
+        for message in messages {
+            let bytes = buffer.get(message.start..message.start + message.len);
+            let packets = bytes.unwrap_or_default().chunks(message.stride);
+            count += packets.filter(|packet| is_ours(packet)).count();
+        }
+        Ok(count)
+    }
+}
+
+/// What all sockets here have in common.
+pub fn options() -> SocketOptions {
+    SocketOptions {
+        buffer: 4 << 20,
+        ..SocketOptions::default()
+    }
+}
+
+/// A raw socket, for [`B`].
+pub fn raw_sender(_end: &End) -> io::Result<Box<dyn Sender>> {
+    let wire = EspWire::open(IpAddr::V4(A), (0, 1), &options())?;
+    Ok(Box::new(WireSender::new(wire, SocketAddr::from((B, 0)))))
+}
+
+/// A raw socket.
+pub fn raw_receiver(_end: &End) -> io::Result<Box<dyn Receiver>> {
+    let wire = EspWire::open(IpAddr::V4(B), (0, 1), &options())?;
+    Ok(Box::new(WireReceiver::new(wire)))
+}
