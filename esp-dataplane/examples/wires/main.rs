@@ -11,12 +11,18 @@
 
 mod cpu;
 mod load;
+mod messages;
 mod net;
 mod packet;
 mod relay;
 mod sys;
 mod table;
+mod tap;
+mod uring;
+mod uring_wires;
 mod wires;
+mod xdp;
+mod xsk;
 
 use std::error::Error;
 use std::time::Duration;
@@ -26,9 +32,54 @@ use load::{Load, Way};
 /// The first is what the others are compared with.
 const WAYS: &[Way] = &[
     Way {
-        name: "raw sockets, sendmmsg and recvmmsg",
+        name: "raw: sendmmsg, recvmmsg",
         sender: wires::raw_sender,
         receiver: wires::raw_receiver,
+    },
+    Way {
+        name: "io_uring: a call a burst",
+        sender: uring_wires::sender,
+        receiver: uring_wires::batch_receiver,
+    },
+    Way {
+        name: "io_uring: a call a burst, multishot receive",
+        sender: uring_wires::sender,
+        receiver: uring_wires::multishot_receiver,
+    },
+    Way {
+        name: "io_uring multishot receive, sendmmsg",
+        sender: wires::raw_sender,
+        receiver: uring_wires::multishot_receiver,
+    },
+    Way {
+        name: "packet: sendmmsg, V2 ring, and up the stack",
+        sender: tap::message_sender,
+        receiver: tap::v2_and_stack,
+    },
+    Way {
+        name: "packet: sendmmsg, V2 ring",
+        sender: tap::message_sender,
+        receiver: tap::v2,
+    },
+    Way {
+        name: "packet: send ring, V2 ring",
+        sender: tap::ring_sender,
+        receiver: tap::v2,
+    },
+    Way {
+        name: "packet: sendmmsg, V3 ring",
+        sender: tap::message_sender,
+        receiver: tap::v3,
+    },
+    Way {
+        name: "AF_XDP: copy, generic",
+        sender: xsk::sender,
+        receiver: xsk::generic_receiver,
+    },
+    Way {
+        name: "AF_XDP: copy, veth driver",
+        sender: xsk::sender,
+        receiver: xsk::driver_receiver,
     },
     Way {
         name: "relay",

@@ -116,9 +116,10 @@ pub unsafe trait Plain: Copy {}
 // SAFETY: numbers.
 unsafe impl Plain for c_int {}
 // SAFETY: numbers.
-unsafe impl Plain for libc::tpacket_req {}
-// SAFETY: numbers.
-unsafe impl Plain for libc::tpacket_req3 {}
+unsafe impl Plain for crate::tap::RingRequest {}
+// SAFETY: numbers; the address in it is that of memory which the socket's owner keeps as long
+// as the socket.
+unsafe impl Plain for libc::xdp_umem_reg {}
 // SAFETY: numbers.
 unsafe impl Plain for libc::xdp_mmap_offsets {}
 
