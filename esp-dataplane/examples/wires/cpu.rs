@@ -11,7 +11,7 @@ use std::time::Duration;
 use rustix::time::{ClockId, clock_gettime};
 
 /// Of all threads of this process, those of io_uring among them, and of `ksoftirqd`.
-pub fn used() -> io::Result<Duration> {
+pub(crate) fn used() -> io::Result<Duration> {
     let mut used = Duration::ZERO;
     for pid in ksoftirqd() {
         let text = fs::read_to_string(format!("/proc/{pid}/schedstat"))?;

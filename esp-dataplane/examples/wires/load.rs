@@ -14,20 +14,20 @@ use crate::packet::BURST;
 const PATIENCE: Duration = Duration::from_millis(20);
 
 /// What sends.
-pub trait Sender {
+pub(crate) trait Sender {
     /// Sends [`BURST`] packets; returns how many the kernel took.
     fn send(&mut self) -> io::Result<usize>;
 }
 
 /// What receives.
-pub trait Receiver {
+pub(crate) trait Receiver {
     /// Takes what waits, at most about a burst, and counts our packets in it. Waits a moment
     /// when nothing is there, and returns 0 when nothing came.
     fn receive(&mut self) -> io::Result<usize>;
 }
 
 /// A way to carry protocol 50. Each end is made in the thread that uses it.
-pub struct Way {
+pub(crate) struct Way {
     /// What it is called.
     pub name: &'static str,
     /// Makes the sending end.
@@ -38,7 +38,7 @@ pub struct Way {
 
 /// How much is asked for.
 #[derive(Clone, Copy)]
-pub enum Load {
+pub(crate) enum Load {
     /// As fast as it goes with so many packets on the way, as TCP would do it.
     Window(u64),
     /// So many packets a second, a burst at a time.
@@ -46,7 +46,7 @@ pub enum Load {
 }
 
 /// What came of it.
-pub struct Outcome {
+pub(crate) struct Outcome {
     /// Packets that the kernel took.
     pub sent: u64,
     /// Packets that arrived.
@@ -55,6 +55,10 @@ pub struct Outcome {
     pub took: Duration,
     /// Processor time of it all.
     pub cpu: Duration,
+    /// Times that the receiver took something.
+    pub takes: u64,
+    /// From the first packet of a burst to the last one's arrival, for bursts that were alone.
+    pub delays: Vec<Duration>,
 }
 
 struct Shared {
@@ -62,11 +66,17 @@ struct Shared {
     over: AtomicBool,
     /// The sender waits until so many have arrived.
     resume_at: AtomicU64,
+    /// Since when: nanoseconds in `burst_began` count from here.
+    epoch: Instant,
+    burst_began: AtomicU64,
+    /// So many have arrived when the burst has, if nothing is lost.
+    burst_ends: AtomicU64,
+    takes: AtomicU64,
     gate: Barrier,
 }
 
 /// Lets packets go from `a` to `b` for a while.
-pub fn measure(
+pub(crate) fn measure(
     way: &Way,
     (a, b): (&End, &End),
     load: Load,
@@ -76,6 +86,10 @@ pub fn measure(
         received: AtomicU64::new(0),
         over: AtomicBool::new(false),
         resume_at: AtomicU64::new(u64::MAX),
+        epoch: Instant::now(),
+        burst_began: AtomicU64::new(0),
+        burst_ends: AtomicU64::new(u64::MAX),
+        takes: AtomicU64::new(0),
         gate: Barrier::new(3),
     };
     thread::scope(|scope| {
@@ -89,14 +103,15 @@ pub fn measure(
         let after = cpu::used();
         shared.gate.wait();
         let sent = sending.join().map_err(|_panic| io::ErrorKind::Other)?;
-        let result = receiving.join().map_err(|_panic| io::ErrorKind::Other)?;
+        let delays = receiving.join().map_err(|_panic| io::ErrorKind::Other)?;
         let (sent, took) = sent?;
-        result?;
         Ok(Outcome {
             sent,
             received: shared.received.load(Ordering::Relaxed),
             took,
             cpu: after?.saturating_sub(before?),
+            takes: shared.takes.load(Ordering::Relaxed),
+            delays: delays?,
         })
     })
 }
@@ -113,7 +128,7 @@ fn send(
     let start = Instant::now();
     let sent = match (&mut sender, load) {
         (Ok(sender), Load::Window(window)) => fill(&mut **sender, shared, window, duration),
-        (Ok(sender), Load::Paced(rate)) => pace(&mut **sender, rate, duration),
+        (Ok(sender), Load::Paced(rate)) => pace(&mut **sender, shared, rate, duration),
         (Err(_), _) => Ok(0),
     };
     let took = start.elapsed();
@@ -123,12 +138,17 @@ fn send(
     sender.and(sent).map(|sent| (sent, took))
 }
 
-fn receive(way: &Way, end: &End, shared: &Shared, wake: &thread::Thread) -> io::Result<()> {
+fn receive(
+    way: &Way,
+    end: &End,
+    shared: &Shared,
+    wake: &thread::Thread,
+) -> io::Result<Vec<Duration>> {
     let mut receiver = end.inside(|| (way.receiver)(end));
     shared.gate.wait();
     let result = match &mut receiver {
         Ok(receiver) => drain(&mut **receiver, shared, wake),
-        Err(_) => Ok(()),
+        Err(_) => Ok(Vec::new()),
     };
     shared.gate.wait();
     shared.gate.wait();
@@ -167,29 +187,49 @@ fn fill(
     Ok(sent)
 }
 
-fn pace(sender: &mut dyn Sender, rate: u32, duration: Duration) -> io::Result<u64> {
+fn pace(
+    sender: &mut dyn Sender,
+    shared: &Shared,
+    rate: u32,
+    duration: Duration,
+) -> io::Result<u64> {
     let start = Instant::now();
     let step = Duration::from_secs(BURST as u64) / rate;
     let (mut sent, mut due) = (0, start);
     while due < start + duration {
         thread::sleep(due.saturating_duration_since(Instant::now()));
+        let began = shared.epoch.elapsed().as_nanos() as u64;
+        shared.burst_began.store(began, Ordering::SeqCst);
+        shared
+            .burst_ends
+            .store(sent + BURST as u64, Ordering::SeqCst);
         sent += sender.send()? as u64;
         due += step;
     }
     Ok(sent)
 }
 
-fn drain(receiver: &mut dyn Receiver, shared: &Shared, wake: &thread::Thread) -> io::Result<()> {
+fn drain(
+    receiver: &mut dyn Receiver,
+    shared: &Shared,
+    wake: &thread::Thread,
+) -> io::Result<Vec<Duration>> {
+    let mut delays = Vec::with_capacity(1 << 16);
     loop {
         let over = shared.over.load(Ordering::Acquire);
         let count = receiver.receive()? as u64;
         if count == 0 && over {
-            return Ok(());
+            return Ok(delays);
         }
+        shared.takes.fetch_add(count.min(1), Ordering::Relaxed);
         let received = shared.received.fetch_add(count, Ordering::SeqCst) + count;
         if received >= shared.resume_at.load(Ordering::SeqCst) {
             shared.resume_at.store(u64::MAX, Ordering::SeqCst);
             wake.unpark();
+        }
+        if count > 0 && received == shared.burst_ends.load(Ordering::SeqCst) {
+            let began = Duration::from_nanos(shared.burst_began.load(Ordering::SeqCst));
+            delays.push(shared.epoch.elapsed().saturating_sub(began));
         }
     }
 }

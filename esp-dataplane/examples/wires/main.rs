@@ -15,6 +15,7 @@ mod messages;
 mod net;
 mod packet;
 mod relay;
+mod rest;
 mod sys;
 mod table;
 mod tap;
@@ -25,76 +26,98 @@ mod xdp;
 mod xsk;
 
 use std::error::Error;
+use std::io;
 use std::time::Duration;
 
-use load::{Load, Way};
+use load::{Load, Receiver, Sender, Way};
+use net::End;
 
-/// The first is what the others are compared with.
+/// The first is what the others are compared with. Where there are two parts, the first sends.
 const WAYS: &[Way] = &[
-    Way {
-        name: "raw: sendmmsg, recvmmsg",
-        sender: wires::raw_sender,
-        receiver: wires::raw_receiver,
-    },
-    Way {
-        name: "io_uring: a call a burst",
-        sender: uring_wires::sender,
-        receiver: uring_wires::batch_receiver,
-    },
-    Way {
-        name: "io_uring: a call a burst, multishot receive",
-        sender: uring_wires::sender,
-        receiver: uring_wires::multishot_receiver,
-    },
-    Way {
-        name: "io_uring multishot receive, sendmmsg",
-        sender: wires::raw_sender,
-        receiver: uring_wires::multishot_receiver,
-    },
-    Way {
-        name: "packet: sendmmsg, V2 ring, and up the stack",
-        sender: tap::message_sender,
-        receiver: tap::v2_and_stack,
-    },
-    Way {
-        name: "packet: sendmmsg, V2 ring",
-        sender: tap::message_sender,
-        receiver: tap::v2,
-    },
-    Way {
-        name: "packet: send ring, V2 ring",
-        sender: tap::ring_sender,
-        receiver: tap::v2,
-    },
-    Way {
-        name: "packet: sendmmsg, V3 ring",
-        sender: tap::message_sender,
-        receiver: tap::v3,
-    },
-    Way {
-        name: "AF_XDP: copy, generic",
-        sender: xsk::sender,
-        receiver: xsk::generic_receiver,
-    },
-    Way {
-        name: "AF_XDP: copy, veth driver",
-        sender: xsk::sender,
-        receiver: xsk::driver_receiver,
-    },
-    Way {
-        name: "relay",
-        sender: relay::sender,
-        receiver: relay::receiver,
-    },
+    way(
+        "raw: sendmmsg, recvmmsg",
+        wires::raw_sender,
+        wires::raw_receiver,
+    ),
+    way("raw, rested", wires::raw_sender, rest::raw),
+    way(
+        "io_uring: a call a burst",
+        uring_wires::sender,
+        uring_wires::batch_receiver,
+    ),
+    way(
+        "io_uring: a call a burst, multishot receive",
+        uring_wires::sender,
+        uring_wires::multishot_receiver,
+    ),
+    way(
+        "raw: sendmmsg; io_uring: multishot receive",
+        wires::raw_sender,
+        uring_wires::multishot_receiver,
+    ),
+    way(
+        "raw: sendmmsg; io_uring: multishot receive, rested",
+        wires::raw_sender,
+        uring_wires::rested_multishot_receiver,
+    ),
+    way(
+        "packet: sendmmsg, V2 ring, and up the stack",
+        tap::message_sender,
+        tap::v2_and_stack,
+    ),
+    way("packet: sendmmsg, V2 ring", tap::message_sender, tap::v2),
+    way(
+        "packet: sendmmsg, V2 ring, rested",
+        tap::message_sender,
+        rest::v2,
+    ),
+    way("packet: send ring, V2 ring", tap::ring_sender, tap::v2),
+    way("packet: sendmmsg, V3 ring", tap::message_sender, tap::v3),
+    way("AF_XDP: copy, generic", xsk::sender, xsk::generic_receiver),
+    way("AF_XDP: copy, generic, rested", xsk::sender, rest::generic),
+    way(
+        "AF_XDP: copy, veth driver",
+        xsk::sender,
+        xsk::driver_receiver,
+    ),
+    way(
+        "raw: sendmmsg; AF_XDP: generic",
+        wires::raw_sender,
+        xsk::generic_receiver,
+    ),
+    way("AF_XDP; raw: recvmmsg", xsk::sender, wires::raw_receiver),
+    way(
+        "relay; AF_XDP: generic",
+        relay::sender,
+        xsk::generic_receiver,
+    ),
+    way("AF_XDP; relay", xsk::sender, relay::receiver),
+    way("relay", relay::sender, relay::receiver),
 ];
 
+const fn way(
+    name: &'static str,
+    sender: fn(&End) -> io::Result<Box<dyn Sender>>,
+    receiver: fn(&End) -> io::Result<Box<dyn Receiver>>,
+) -> Way {
+    Way {
+        name,
+        sender,
+        receiver,
+    }
+}
+
 /// What is asked for, and how it is called.
-const LOADS: [(&str, Load); 2] = [
+const LOADS: [(&str, Load); 3] = [
     (
         "as fast as it goes, 384 packets on the way",
         Load::Window(384),
     ),
     ("96,000 packets a second", Load::Paced(96_000)),
+    (
+        "9,600 packets a second, a burst each 5 ms",
+        Load::Paced(9_600),
+    ),
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

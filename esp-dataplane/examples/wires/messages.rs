@@ -14,7 +14,7 @@ use crate::packet::BURST;
 use crate::sys::check;
 
 /// [`BURST`] equal packets and a message header for each.
-pub struct Messages {
+pub(crate) struct Messages {
     headers: Vec<libc::mmsghdr>,
     // What the headers point to; never changed.
     _vectors: Vec<libc::iovec>,
@@ -24,7 +24,7 @@ pub struct Messages {
 
 impl Messages {
     /// Copies of `packet`, to `to` unless the socket knows where to.
-    pub fn new(packet: &[u8], to: Option<Ipv4Addr>) -> Self {
+    pub(crate) fn new(packet: &[u8], to: Option<Ipv4Addr>) -> Self {
         let packets = packet.repeat(BURST);
         let pieces = packets.chunks(packet.len().max(1));
         let vector = |piece: &[u8]| libc::iovec {
@@ -58,7 +58,7 @@ impl Messages {
     }
 
     /// Sends all; returns how many the kernel took.
-    pub fn send(&mut self, fd: BorrowedFd<'_>) -> io::Result<usize> {
+    pub(crate) fn send(&mut self, fd: BorrowedFd<'_>) -> io::Result<usize> {
         let mut done = 0;
         while let Some(rest) = self.headers.get_mut(done..).filter(|rest| !rest.is_empty()) {
             // SAFETY: every header points to an address and one vector, and every vector into the
@@ -76,7 +76,7 @@ impl Messages {
     }
 
     /// Where the message headers are, for the kernel: they stay there.
-    pub fn addresses(&self) -> impl Iterator<Item = u64> {
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = u64> {
         let address = |header: &libc::mmsghdr| (&raw const header.msg_hdr) as u64;
         self.headers.iter().map(address)
     }

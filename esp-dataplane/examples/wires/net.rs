@@ -11,10 +11,10 @@ use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space}
 use crate::packet::{A, A_MAC, B, B_MAC};
 
 /// The device at either end.
-pub const DEVICE: &str = "wan";
+pub(crate) const DEVICE: &str = "wan";
 
 /// One end: a network namespace that goes with the process.
-pub struct End {
+pub(crate) struct End {
     namespace: OwnedFd,
     /// Index of [`DEVICE`].
     pub device: u32,
@@ -37,7 +37,7 @@ impl End {
     }
 
     /// Does `work` in this namespace. What it opens stays there.
-    pub fn inside<T>(&self, work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    pub(crate) fn inside<T>(&self, work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
         let home = this_namespace()?;
         let enter = |namespace: &OwnedFd| {
             move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
@@ -69,20 +69,20 @@ impl End {
 }
 
 /// The network namespace of this thread.
-pub fn this_namespace() -> io::Result<OwnedFd> {
+pub(crate) fn this_namespace() -> io::Result<OwnedFd> {
     Ok(File::open("/proc/thread-self/ns/net")?.into())
 }
 
 /// Moves this thread into a new network namespace.
 #[expect(unsafe_code, reason = "unshare has no safe form")]
-pub fn enter_private_namespace() -> io::Result<()> {
+pub(crate) fn enter_private_namespace() -> io::Result<()> {
     // SAFETY: only CLONE_NEWNET is asked for: descriptors and memory stay shared.
     unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNET) }?;
     Ok(())
 }
 
 /// The sender's and the receiver's end.
-pub fn pair() -> io::Result<(End, End)> {
+pub(crate) fn pair() -> io::Result<(End, End)> {
     let (mut a, mut b) = (End::new()?, End::new()?);
     let (a_mac, b_mac) = (text(A_MAC), text(B_MAC));
     let to = format!(

@@ -4,43 +4,43 @@ use std::net::Ipv4Addr;
 
 /// Packets of one burst: what a TUN device hands over as one 64 KiB super-packet comes to
 /// about as many.
-pub const BURST: usize = 48;
+pub(crate) const BURST: usize = 48;
 
 /// The sender's address.
-pub const A: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+pub(crate) const A: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 /// The receiver's address.
-pub const B: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
+pub(crate) const B: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
 /// The sender's link address.
-pub const A_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+pub(crate) const A_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 /// The receiver's link address.
-pub const B_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
+pub(crate) const B_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
 
 /// Ethernet header.
-pub const ETHERNET: usize = 14;
+pub(crate) const ETHERNET: usize = 14;
 /// IPv4 header without options.
-pub const IPV4: usize = 20;
+pub(crate) const IPV4: usize = 20;
 /// ESP packet, as long as in an IPv4 packet of 1450 bytes.
-pub const ESP: usize = 1430;
+pub(crate) const ESP: usize = 1430;
 /// The whole frame.
-pub const FRAME: usize = ETHERNET + IPV4 + ESP;
+pub(crate) const FRAME: usize = ETHERNET + IPV4 + ESP;
 
 /// The SPI that every packet bears and every receiver looks for.
 const SPI: [u8; 4] = 0x7769_7265_u32.to_be_bytes();
 
 /// True for the front of an ESP packet of ours.
-pub fn is_ours(front: &[u8]) -> bool {
+pub(crate) fn is_ours(front: &[u8]) -> bool {
     front.starts_with(&SPI)
 }
 
 /// From the SPI on.
-pub fn esp() -> Vec<u8> {
+pub(crate) fn esp() -> Vec<u8> {
     let mut packet = SPI.to_vec();
     packet.extend((0_u8..=250).cycle().take(ESP - SPI.len()));
     packet
 }
 
 /// From the Ethernet header on.
-pub fn frame() -> Vec<u8> {
+pub(crate) fn frame() -> Vec<u8> {
     let mut header = vec![0x45, 0];
     header.extend(((IPV4 + ESP) as u16).to_be_bytes());
     header.extend([0, 0, 0, 0, 64, 50, 0, 0]);

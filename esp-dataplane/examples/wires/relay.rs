@@ -15,7 +15,7 @@ use crate::packet::{A, B};
 use crate::wires::{WireReceiver, WireSender, options};
 
 #[path = "../../src/io/relay/assembler.rs"]
-pub mod assembler;
+pub(crate) mod assembler;
 #[path = "../../src/io/relay/sys.rs"]
 mod bpf;
 #[path = "../../src/io/relay/programs.rs"]
@@ -26,7 +26,9 @@ struct Relayed {
     udp: UdpWire,
     /// The programs stay attached as long as these are open.
     _attached: Vec<OwnedFd>,
-    _counters: bpf::Counters<{ programs::COUNTERS }>,
+    counters: bpf::Counters<{ programs::COUNTERS }>,
+    /// What the programs had dropped when they were last asked.
+    dropped: u64,
 }
 
 impl Wire for Relayed {
@@ -35,7 +37,11 @@ impl Wire for Relayed {
     }
 
     fn send(&mut self, scratch: &mut TxScratch, arena: &[u8], trains: &[Train]) -> Sent {
-        self.udp.send(scratch, arena, trains)
+        let mut sent = self.udp.send(scratch, arena, trains);
+        let dropped = self.counters.read().into_iter().sum();
+        sent.packets = sent.packets.saturating_sub(dropped - self.dropped);
+        self.dropped = dropped;
+        sent
     }
 
     fn receive(&mut self, batch: &mut RxBatch) -> io::Result<usize> {
@@ -44,19 +50,19 @@ impl Wire for Relayed {
 }
 
 /// A relay, for [`B`].
-pub fn sender(end: &End) -> io::Result<Box<dyn Sender>> {
+pub(crate) fn sender(end: &End) -> io::Result<Box<dyn Sender>> {
     let to = SocketAddr::from((B, programs::PORT));
     Ok(Box::new(WireSender::new(open(A, end)?, to)))
 }
 
 /// A relay.
-pub fn receiver(end: &End) -> io::Result<Box<dyn Receiver>> {
+pub(crate) fn receiver(end: &End) -> io::Result<Box<dyn Receiver>> {
     Ok(Box::new(WireReceiver::new(open(B, end)?)))
 }
 
 /// Has the kernel drop protocol 50 after packet sockets have seen it, for as long as the result
 /// is kept.
-pub fn drop_after_taps(device: u32) -> io::Result<OwnedFd> {
+pub(crate) fn drop_after_taps(device: u32) -> io::Result<OwnedFd> {
     use assembler::{Assembler, Reg, When, Width};
     let mut a = Assembler::default();
     a.load(Width::Four, Reg::R2, Reg::R1, 76)
@@ -103,6 +109,7 @@ fn open(local: Ipv4Addr, end: &End) -> io::Result<Relayed> {
             bpf::attach(&bpf::load(&to_wire)?, link.outer)?,
             bpf::attach(&bpf::load(&from_wire)?, end.device)?,
         ],
-        _counters: counters,
+        counters,
+        dropped: 0,
     })
 }

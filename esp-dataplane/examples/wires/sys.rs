@@ -16,7 +16,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// A piece of memory that the kernel may write at any time. It is reached by offsets, which are
 /// checked.
-pub struct Mapping {
+pub(crate) struct Mapping {
     at: NonNull<u8>,
     len: usize,
 }
@@ -26,12 +26,12 @@ unsafe impl Send for Mapping {}
 
 impl Mapping {
     /// Fresh pages, there at once.
-    pub fn anonymous(len: usize) -> io::Result<Self> {
+    pub(crate) fn anonymous(len: usize) -> io::Result<Self> {
         Self::new(len, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0)
     }
 
     /// What `fd` offers at `offset`.
-    pub fn of(fd: BorrowedFd<'_>, len: usize, offset: i64) -> io::Result<Self> {
+    pub(crate) fn of(fd: BorrowedFd<'_>, len: usize, offset: i64) -> io::Result<Self> {
         Self::new(len, libc::MAP_SHARED, fd.as_raw_fd(), offset)
     }
 
@@ -64,12 +64,12 @@ impl Mapping {
     }
 
     /// Where `offset` is, for the kernel.
-    pub fn address(&self, offset: usize) -> u64 {
+    pub(crate) fn address(&self, offset: usize) -> u64 {
         self.at.as_ptr() as u64 + offset as u64
     }
 
     /// A word that both sides write.
-    pub fn word(&self, offset: usize) -> io::Result<&AtomicU32> {
+    pub(crate) fn word(&self, offset: usize) -> io::Result<&AtomicU32> {
         let place = self.place(offset, size_of::<u32>())?;
         // SAFETY: four aligned bytes of a mapping that lives as long as the result, reached by us
         // through atomics.
@@ -77,21 +77,21 @@ impl Mapping {
     }
 
     /// Half a word that both sides write.
-    pub fn half(&self, offset: usize) -> io::Result<&AtomicU16> {
+    pub(crate) fn half(&self, offset: usize) -> io::Result<&AtomicU16> {
         let place = self.place(offset, size_of::<u16>())?;
         // SAFETY: as for `word`.
         Ok(unsafe { place.as_ref() })
     }
 
     /// Bytes that are ours at the moment, as the ring's protocol says.
-    pub fn read<const N: usize>(&self, offset: usize) -> io::Result<[u8; N]> {
+    pub(crate) fn read<const N: usize>(&self, offset: usize) -> io::Result<[u8; N]> {
         let place = self.place::<[u8; N]>(offset, N)?;
         // SAFETY: N bytes inside the mapping; any bytes are a valid array.
         Ok(unsafe { place.read_volatile() })
     }
 
     /// Writes bytes that are ours at the moment.
-    pub fn write(&mut self, offset: usize, bytes: &[u8]) -> io::Result<()> {
+    pub(crate) fn write(&mut self, offset: usize, bytes: &[u8]) -> io::Result<()> {
         let place = self.place::<u8>(offset, bytes.len())?;
         // SAFETY: so many bytes are inside the mapping, and `bytes` is elsewhere because it may be
         // read while `self` is borrowed mutably.
@@ -111,7 +111,7 @@ impl Drop for Mapping {
 ///
 /// # Safety
 /// No pointers in it, or only such as outlive their use by the kernel.
-pub unsafe trait Plain: Copy {}
+pub(crate) unsafe trait Plain: Copy {}
 
 // SAFETY: numbers.
 unsafe impl Plain for c_int {}
@@ -124,7 +124,12 @@ unsafe impl Plain for libc::xdp_umem_reg {}
 unsafe impl Plain for libc::xdp_mmap_offsets {}
 
 /// Sets a socket option.
-pub fn set<T: Plain>(fd: BorrowedFd<'_>, level: c_int, name: c_int, value: T) -> io::Result<()> {
+pub(crate) fn set<T: Plain>(
+    fd: BorrowedFd<'_>,
+    level: c_int,
+    name: c_int,
+    value: T,
+) -> io::Result<()> {
     // SAFETY: the kernel reads `size_of::<T>()` bytes of `value`, which lives through the call.
     let result = unsafe {
         libc::setsockopt(
@@ -139,7 +144,12 @@ pub fn set<T: Plain>(fd: BorrowedFd<'_>, level: c_int, name: c_int, value: T) ->
 }
 
 /// Reads a socket option into `value`.
-pub fn get<T: Plain>(fd: BorrowedFd<'_>, level: c_int, name: c_int, mut value: T) -> io::Result<T> {
+pub(crate) fn get<T: Plain>(
+    fd: BorrowedFd<'_>,
+    level: c_int,
+    name: c_int,
+    mut value: T,
+) -> io::Result<T> {
     let mut len = size_of::<T>() as libc::socklen_t;
     // SAFETY: the kernel writes at most `len` bytes to `value`, which consists of numbers.
     let result = unsafe {
@@ -155,7 +165,7 @@ pub fn get<T: Plain>(fd: BorrowedFd<'_>, level: c_int, name: c_int, mut value: T
 }
 
 /// Lets only protocol 50 in: for a socket that sees packets from their Ethernet header on.
-pub fn keep_protocol_50(fd: BorrowedFd<'_>) -> io::Result<()> {
+pub(crate) fn keep_protocol_50(fd: BorrowedFd<'_>) -> io::Result<()> {
     let op = |code, jf, k| libc::sock_filter { code, jt: 0, jf, k };
     let mut program = [
         op(0x28, 0, 12),
@@ -186,7 +196,7 @@ pub fn keep_protocol_50(fd: BorrowedFd<'_>) -> io::Result<()> {
 ///
 /// # Safety
 /// Numbers only, beginning with the address family.
-pub unsafe trait Address {}
+pub(crate) unsafe trait Address {}
 
 // SAFETY: numbers, the family first.
 unsafe impl Address for libc::sockaddr_ll {}
@@ -194,7 +204,7 @@ unsafe impl Address for libc::sockaddr_ll {}
 unsafe impl Address for libc::sockaddr_xdp {}
 
 /// bind(2).
-pub fn bind<T: Address>(fd: BorrowedFd<'_>, address: &T) -> io::Result<()> {
+pub(crate) fn bind<T: Address>(fd: BorrowedFd<'_>, address: &T) -> io::Result<()> {
     // SAFETY: the kernel reads `size_of::<T>()` bytes of `address`.
     let result = unsafe {
         libc::bind(
@@ -207,7 +217,7 @@ pub fn bind<T: Address>(fd: BorrowedFd<'_>, address: &T) -> io::Result<()> {
 }
 
 /// Tells the kernel to look at a ring; false when it wants to be told again.
-pub fn kick(fd: BorrowedFd<'_>) -> io::Result<bool> {
+pub(crate) fn kick(fd: BorrowedFd<'_>) -> io::Result<bool> {
     // SAFETY: nothing is pointed to.
     let result = unsafe {
         libc::sendto(
@@ -230,7 +240,7 @@ pub fn kick(fd: BorrowedFd<'_>) -> io::Result<bool> {
 }
 
 /// What a call that returns -1 for an error says.
-pub fn check(result: c_int) -> io::Result<()> {
+pub(crate) fn check(result: c_int) -> io::Result<()> {
     if result < 0 {
         Err(io::Error::last_os_error())
     } else {
@@ -239,10 +249,10 @@ pub fn check(result: c_int) -> io::Result<()> {
 }
 
 /// How long a receiver waits for a packet before it looks whether it is over.
-pub const PATIENCE: Duration = Duration::from_millis(10);
+pub(crate) const PATIENCE: Duration = Duration::from_millis(10);
 
 /// Waits until there is something to read; false when there was nothing for [`PATIENCE`].
-pub fn wait(fd: BorrowedFd<'_>) -> io::Result<bool> {
+pub(crate) fn wait(fd: BorrowedFd<'_>) -> io::Result<bool> {
     let limit = Timespec::try_from(PATIENCE).map_err(io::Error::other)?;
     let mut fds = [PollFd::new(&fd, PollFlags::IN)];
     Ok(poll(&mut fds, Some(&limit))? > 0)

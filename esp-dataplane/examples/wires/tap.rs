@@ -31,7 +31,7 @@ const READY: u32 = 1;
 /// `struct tpacket_req3`; its front is `struct tpacket_req`.
 #[derive(Clone, Copy)]
 #[repr(C)]
-pub struct RingRequest {
+pub(crate) struct RingRequest {
     block_size: u32,
     blocks: u32,
     frame_size: u32,
@@ -120,17 +120,19 @@ impl Sender for MessageSender {
 }
 
 /// A packet socket that sends with `sendmmsg`.
-pub fn message_sender(end: &End) -> io::Result<Box<dyn Sender>> {
+pub(crate) fn message_sender(end: &End) -> io::Result<Box<dyn Sender>> {
     let fd = socket(false)?;
     bind(&fd, end, 0)?;
     let messages = Messages::new(&frame(), None);
     Ok(Box::new(MessageSender { fd, messages }))
 }
 
-/// Sends from a ring. The frames stand there already: as if they had been sealed right into it.
+/// Sends from a ring. Every frame is copied into it: a worker seals in place, and what it seals
+/// comes from a TUN device in one piece.
 struct RingSender {
     fd: OwnedFd,
     ring: Mapping,
+    frame: Vec<u8>,
     next: usize,
 }
 
@@ -142,11 +144,11 @@ impl Sender for RingSender {
         let mut queued = 0;
         while queued < BURST {
             let slot = self.next * SLOT;
-            let status = self.ring.word(slot)?;
-            if status.load(Ordering::Acquire) != 0 {
+            if self.ring.word(slot)?.load(Ordering::Acquire) != 0 {
                 break;
             }
-            status.store(READY, Ordering::Release);
+            self.ring.write(slot + SENT_AT, &self.frame)?;
+            self.ring.word(slot)?.store(READY, Ordering::Release);
             self.next = (self.next + 1) % SLOTS;
             queued += 1;
         }
@@ -156,16 +158,20 @@ impl Sender for RingSender {
 }
 
 /// A packet socket that sends from a ring, with one call a burst.
-pub fn ring_sender(end: &End) -> io::Result<Box<dyn Sender>> {
+pub(crate) fn ring_sender(end: &End) -> io::Result<Box<dyn Sender>> {
     let fd = socket(false)?;
     let mut ring = ring(&fd, PACKET_TX_RING, Kind::V2)?;
     let frame = frame();
     for slot in (0..SLOTS).map(|index| index * SLOT) {
-        ring.write(slot + SENT_AT, &frame)?;
         ring.write(slot + 4, &(frame.len() as u32).to_ne_bytes())?;
     }
     bind(&fd, end, 0)?;
-    Ok(Box::new(RingSender { fd, ring, next: 0 }))
+    Ok(Box::new(RingSender {
+        fd,
+        ring,
+        frame,
+        next: 0,
+    }))
 }
 
 /// Receives from a ring.
@@ -255,16 +261,16 @@ fn receiver(end: &End, kind: Kind, drops: bool) -> io::Result<Box<dyn Receiver>>
 }
 
 /// A ring of frames; the IP layer gets the packets too.
-pub fn v2_and_stack(end: &End) -> io::Result<Box<dyn Receiver>> {
+pub(crate) fn v2_and_stack(end: &End) -> io::Result<Box<dyn Receiver>> {
     receiver(end, Kind::V2, false)
 }
 
 /// A ring of frames; the IP layer does not get them.
-pub fn v2(end: &End) -> io::Result<Box<dyn Receiver>> {
+pub(crate) fn v2(end: &End) -> io::Result<Box<dyn Receiver>> {
     receiver(end, Kind::V2, true)
 }
 
 /// A ring of blocks, handed over when full or after a millisecond.
-pub fn v3(end: &End) -> io::Result<Box<dyn Receiver>> {
+pub(crate) fn v3(end: &End) -> io::Result<Box<dyn Receiver>> {
     receiver(end, Kind::V3, true)
 }

@@ -64,7 +64,7 @@ struct Wait {
 
 /// What the kernel is asked for, about the one registered file.
 #[derive(Clone, Copy)]
-pub struct Request {
+pub(crate) struct Request {
     /// `IORING_OP_…`.
     pub operation: u8,
     /// `ioprio`: flags of sends and receives.
@@ -83,7 +83,7 @@ pub struct Request {
 
 /// What came of a request.
 #[derive(Clone, Copy)]
-pub struct Completion {
+pub(crate) struct Completion {
     /// The request's tag.
     pub tag: u64,
     /// Bytes, or a negative errno.
@@ -93,7 +93,7 @@ pub struct Completion {
 }
 
 /// A ring.
-pub struct Ring {
+pub(crate) struct Ring {
     fd: OwnedFd,
     rings: Mapping,
     entries: Mapping,
@@ -104,7 +104,7 @@ pub struct Ring {
 
 impl Ring {
     /// A ring that knows one file.
-    pub fn new(file: BorrowedFd<'_>) -> io::Result<Self> {
+    pub(crate) fn new(file: BorrowedFd<'_>) -> io::Result<Self> {
         let mut parameters = Parameters {
             completions: 1024,
             flags: SETUP_CQSIZE | SETUP_SINGLE_ISSUER | SETUP_DEFER_TASKRUN | SETUP_NO_SQARRAY,
@@ -136,7 +136,7 @@ impl Ring {
     ///
     /// # Safety
     /// What `request` points to outlives its completion, and is not touched before.
-    pub unsafe fn push(&mut self, request: &Request) -> io::Result<()> {
+    pub(crate) unsafe fn push(&mut self, request: &Request) -> io::Result<()> {
         let [_, tail, mask, ..] = self.parameters.submission_offsets;
         let mask = self.rings.word(mask as usize)?.load(Ordering::Relaxed);
         let tail = self.rings.word(tail as usize)?;
@@ -166,13 +166,14 @@ impl Ring {
         Ok(())
     }
 
-    /// Hands all requests over and waits a while for `wanted` completions.
-    pub fn enter(&mut self, wanted: u32) -> io::Result<()> {
+    /// Hands all requests over and waits a while for `wanted` completions; after `least`
+    /// microseconds, if that is not 0, for any.
+    pub(crate) fn enter(&mut self, wanted: u32, least: u32) -> io::Result<()> {
         let limit: [i64; 2] = [0, PATIENCE.as_nanos() as i64];
         let wait = Wait {
             signals: 0,
             signals_size: 8,
-            least: 0,
+            least,
             limit: limit.as_ptr() as u64,
         };
         // SAFETY: `wait` and what it points to live through the call; what the requests point to
@@ -197,7 +198,7 @@ impl Ring {
     }
 
     /// The oldest completion that has not been taken.
-    pub fn next(&mut self) -> io::Result<Option<Completion>> {
+    pub(crate) fn next(&mut self) -> io::Result<Option<Completion>> {
         let [head, tail, mask, _, _, entries, ..] = self.parameters.completion_offsets;
         let head = self.rings.word(head as usize)?;
         let at = head.load(Ordering::Relaxed);
@@ -219,7 +220,7 @@ impl Ring {
     ///
     /// # Safety
     /// The mapping, and the buffers that it names, outlive this ring.
-    pub unsafe fn provide(&self, buffers: &Mapping, entries: u32) -> io::Result<()> {
+    pub(crate) unsafe fn provide(&self, buffers: &Mapping, entries: u32) -> io::Result<()> {
         let ring = BufferRing {
             address: buffers.address(0),
             entries,

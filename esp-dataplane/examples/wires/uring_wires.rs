@@ -58,7 +58,7 @@ impl Sender for UringSender {
         }
         let (mut done, mut taken) = (0, 0);
         while done < BURST {
-            self.ring.enter((BURST - done) as u32)?;
+            self.ring.enter((BURST - done) as u32, 0)?;
             while let Some(completion) = self.ring.next()? {
                 done += 1;
                 taken += usize::from(completion.result > 0);
@@ -69,7 +69,7 @@ impl Sender for UringSender {
 }
 
 /// A raw socket that sends by io_uring.
-pub fn sender(_end: &End) -> io::Result<Box<dyn Sender>> {
+pub(crate) fn sender(_end: &End) -> io::Result<Box<dyn Sender>> {
     Ok(Box::new(UringSender {
         ring: Ring::new(socket(A)?.as_fd())?,
         messages: Messages::new(&esp(), Some(B)),
@@ -103,7 +103,7 @@ impl BatchReceiver {
         }
         let (mut done, mut count, mut ours) = (0, 0, 0);
         while done < self.wanted {
-            self.ring.enter((self.wanted - done) as u32)?;
+            self.ring.enter((self.wanted - done) as u32, 0)?;
             while let Some(completion) = self.ring.next()? {
                 done += 1;
                 if completion.result > 0 {
@@ -130,7 +130,7 @@ impl Receiver for BatchReceiver {
 }
 
 /// A raw socket that receives by io_uring, a burst a call.
-pub fn batch_receiver(_end: &End) -> io::Result<Box<dyn Receiver>> {
+pub(crate) fn batch_receiver(_end: &End) -> io::Result<Box<dyn Receiver>> {
     let fd = socket(B)?;
     Ok(Box::new(BatchReceiver {
         ring: Ring::new(fd.as_fd())?,
@@ -147,6 +147,8 @@ struct MultishotReceiver {
     buffers: Mapping,
     slots: Mapping,
     tail: u16,
+    /// So many microseconds it waits for more than one packet.
+    rest: u32,
     armed: bool,
 }
 
@@ -210,18 +212,32 @@ impl Receiver for MultishotReceiver {
             unsafe { self.ring.push(&request) }?;
             self.armed = true;
         }
-        self.ring.enter(1)?;
+        if self.rest == 0 {
+            self.ring.enter(1, 0)?;
+        } else {
+            self.ring.enter(BURST as u32, self.rest)?;
+        }
         self.take()
     }
 }
 
 /// A raw socket that receives by one request of io_uring.
-pub fn multishot_receiver(_end: &End) -> io::Result<Box<dyn Receiver>> {
+pub(crate) fn multishot_receiver(_end: &End) -> io::Result<Box<dyn Receiver>> {
+    multishot(0)
+}
+
+/// The same, with the kernel's own way to rest ([`crate::rest`]).
+pub(crate) fn rested_multishot_receiver(_end: &End) -> io::Result<Box<dyn Receiver>> {
+    multishot(crate::rest::REST.as_micros() as u32)
+}
+
+fn multishot(rest: u32) -> io::Result<Box<dyn Receiver>> {
     let mut receiver = MultishotReceiver {
         ring: Ring::new(socket(B)?.as_fd())?,
         buffers: Mapping::anonymous(usize::from(BUFFERS) * 16)?,
         slots: Mapping::anonymous(usize::from(BUFFERS) * SLOT)?,
         tail: 0,
+        rest,
         armed: false,
     };
     // SAFETY: fields are dropped in their order, so the ring goes first.

@@ -15,7 +15,7 @@ use crate::sys;
 const TRAIN: usize = BURST / 2;
 
 /// The sending end of a wire.
-pub struct WireSender<W> {
+pub(crate) struct WireSender<W> {
     wire: W,
     scratch: TxScratch,
     arena: Vec<u8>,
@@ -24,7 +24,7 @@ pub struct WireSender<W> {
 
 impl<W: Wire> WireSender<W> {
     /// Sends to `to`.
-    pub fn new(wire: W, to: SocketAddr) -> Self {
+    pub(crate) fn new(wire: W, to: SocketAddr) -> Self {
         let train = |start| Train {
             start,
             len: TRAIN * ESP,
@@ -49,14 +49,14 @@ impl<W: Wire> Sender for WireSender<W> {
 }
 
 /// The receiving end of a wire.
-pub struct WireReceiver<W> {
+pub(crate) struct WireReceiver<W> {
     wire: W,
     batch: RxBatch,
 }
 
 impl<W: Wire> WireReceiver<W> {
     /// Receives from anybody.
-    pub fn new(wire: W) -> Self {
+    pub(crate) fn new(wire: W) -> Self {
         Self {
             wire,
             batch: RxBatch::new(),
@@ -83,7 +83,7 @@ impl<W: Wire> Receiver for WireReceiver<W> {
 }
 
 /// What all sockets here have in common.
-pub fn options() -> SocketOptions {
+pub(crate) fn options() -> SocketOptions {
     SocketOptions {
         buffer: 4 << 20,
         ..SocketOptions::default()
@@ -91,13 +91,13 @@ pub fn options() -> SocketOptions {
 }
 
 /// A raw socket, for [`B`].
-pub fn raw_sender(_end: &End) -> io::Result<Box<dyn Sender>> {
+pub(crate) fn raw_sender(_end: &End) -> io::Result<Box<dyn Sender>> {
     let wire = EspWire::open(IpAddr::V4(A), (0, 1), &options())?;
     Ok(Box::new(WireSender::new(wire, SocketAddr::from((B, 0)))))
 }
 
 /// A raw socket.
-pub fn raw_receiver(_end: &End) -> io::Result<Box<dyn Receiver>> {
+pub(crate) fn raw_receiver(_end: &End) -> io::Result<Box<dyn Receiver>> {
     let wire = EspWire::open(IpAddr::V4(B), (0, 1), &options())?;
     Ok(Box::new(WireReceiver::new(wire)))
 }

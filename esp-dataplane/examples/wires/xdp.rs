@@ -19,7 +19,7 @@ const REDIRECT_MAP: i32 = 51;
 
 /// Where the program runs.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
+pub(crate) enum Mode {
     /// On socket buffers, for any device (`XDP_FLAGS_SKB_MODE`).
     Generic = 2,
     /// In the device's driver (`XDP_FLAGS_DRV_MODE`).
@@ -60,7 +60,11 @@ unsafe fn open<T>(command: c_int, attributes: &Attributes<T>) -> io::Result<Owne
 
 /// Redirects protocol 50 from queue 0 of a device to `socket`, for as long as the result is
 /// kept.
-pub fn redirect(socket: BorrowedFd<'_>, device: u32, mode: Mode) -> io::Result<[OwnedFd; 2]> {
+pub(crate) fn redirect(
+    socket: BorrowedFd<'_>,
+    device: u32,
+    mode: Mode,
+) -> io::Result<[OwnedFd; 2]> {
     let map = Attributes([MAP_TYPE_XSKMAP, 4, 4, 1, 0]);
     // SAFETY: type, key size, value size, entries, flags; nothing is pointed to.
     let map = unsafe { open(MAP_CREATE, &map) }?;
@@ -95,7 +99,7 @@ const fn op(code: u8, to: u8, from: u8, offset: i16, value: i32) -> u64 {
 }
 
 /// IPv4 with protocol 50 goes to the socket of its queue, everything else up the stack.
-fn program(map: c_int) -> [u64; 16] {
+fn program(map: c_int) -> [u64; 17] {
     const LOAD_4: u8 = 0x61;
     const LOAD_2: u8 = 0x69;
     const LOAD_1: u8 = 0x71;
@@ -109,17 +113,18 @@ fn program(map: c_int) -> [u64; 16] {
         op(LOAD_4, 3, 1, 4, 0), // data_end
         op(COPY, 4, 2, 0, 0),
         op(ADD, 4, 0, 0, 34),
-        op(IF_GREATER, 4, 3, 9, 0),
+        op(IF_GREATER, 4, 3, 10, 0),
         op(LOAD_2, 4, 2, 12, 0),
-        op(UNLESS, 4, 0, 7, (0x0800_u16.to_be()) as i32),
+        op(UNLESS, 4, 0, 8, (0x0800_u16.to_be()) as i32),
         op(LOAD_1, 4, 2, 23, 0),
-        op(UNLESS, 4, 0, 5, 50),
+        op(UNLESS, 4, 0, 6, 50),
         op(LOAD_4, 2, 1, 16, 0), // the queue
         op(0x18, 1, 1, 0, map),  // the map, by its descriptor, in two halves
         op(0, 0, 0, 0, 0),
         op(SET, 3, 0, 0, XDP_PASS),
         op(0x85, 0, 0, 0, REDIRECT_MAP),
         op(0x95, 0, 0, 0, 0),
+        op(SET, 0, 0, 0, XDP_PASS),
         op(0x95, 0, 0, 0, 0),
     ]
 }

@@ -3,12 +3,14 @@
 use core::sync::atomic::Ordering;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::net::{AddressFamily, Protocol, SocketFlags, SocketType, socket_with};
 
 use crate::load::{Receiver, Sender};
 use crate::net::End;
-use crate::packet::{BURST, ETHERNET, IPV4, frame, is_ours};
+use crate::packet::{BURST, ETHERNET, FRAME, IPV4, frame, is_ours};
 use crate::sys::{self, Mapping};
 use crate::xdp::{self, Mode};
 
@@ -120,7 +122,16 @@ fn bind(fd: &OwnedFd, end: &End) -> io::Result<()> {
         sxdp_queue_id: 0,
         sxdp_shared_umem_fd: 0,
     };
-    sys::bind(fd.as_fd(), &address)
+    // The kernel takes its time to take the last socket on this queue apart.
+    let limit = Instant::now() + Duration::from_secs(1);
+    loop {
+        match sys::bind(fd.as_fd(), &address) {
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy && Instant::now() < limit => {
+                thread::sleep(Duration::from_millis(5));
+            }
+            other => return other,
+        }
+    }
 }
 
 fn fill_ring(fd: &OwnedFd) -> io::Result<Ring> {
@@ -133,14 +144,16 @@ fn completion_ring(fd: &OwnedFd) -> io::Result<Ring> {
     Ring::new(fd, libc::XDP_UMEM_COMPLETION_RING, page, 8)
 }
 
-/// Sends frames that stand in the memory already: as if they had been sealed right into it.
+/// Sends frames, each of which is copied into the memory first: a worker seals in place, and
+/// what it seals comes from a TUN device in one piece.
 struct XskSender {
     fd: OwnedFd,
     sent: Ring,
     done: Ring,
     free: Vec<u64>,
+    frame: Vec<u8>,
+    memory: Mapping,
     _fill: Ring,
-    _memory: Mapping,
 }
 
 impl Sender for XskSender {
@@ -153,7 +166,8 @@ impl Sender for XskSender {
             let Some(address) = self.free.pop() else {
                 break;
             };
-            self.sent.put(address, frame_len())?;
+            self.memory.write(address as usize, &self.frame)?;
+            self.sent.put(address, FRAME as u32)?;
             queued += 1;
         }
         // One call sends 32 at most.
@@ -164,18 +178,9 @@ impl Sender for XskSender {
     }
 }
 
-const fn frame_len() -> u32 {
-    crate::packet::FRAME as u32
-}
-
 /// An AF_XDP socket that sends.
-pub fn sender(end: &End) -> io::Result<Box<dyn Sender>> {
-    let (fd, mut memory) = socket()?;
-    let frame = frame();
-    let free: Vec<u64> = (0..CHUNKS).map(|chunk| (chunk * CHUNK) as u64).collect();
-    for address in &free {
-        memory.write(*address as usize, &frame)?;
-    }
+pub(crate) fn sender(end: &End) -> io::Result<Box<dyn Sender>> {
+    let (fd, memory) = socket()?;
     let fill = fill_ring(&fd)?;
     let done = completion_ring(&fd)?;
     let sent = Ring::new(&fd, libc::XDP_TX_RING, libc::XDP_PGOFF_TX_RING, 16)?;
@@ -184,9 +189,10 @@ pub fn sender(end: &End) -> io::Result<Box<dyn Sender>> {
         fd,
         sent,
         done,
-        free,
+        free: (0..CHUNKS).map(|chunk| (chunk * CHUNK) as u64).collect(),
+        frame: frame(),
+        memory,
         _fill: fill,
-        _memory: memory,
     }))
 }
 
@@ -247,11 +253,11 @@ fn receiver(end: &End, mode: Mode) -> io::Result<Box<dyn Receiver>> {
 }
 
 /// An AF_XDP socket behind a generic program.
-pub fn generic_receiver(end: &End) -> io::Result<Box<dyn Receiver>> {
+pub(crate) fn generic_receiver(end: &End) -> io::Result<Box<dyn Receiver>> {
     receiver(end, Mode::Generic)
 }
 
 /// An AF_XDP socket behind a program in the veth driver.
-pub fn driver_receiver(end: &End) -> io::Result<Box<dyn Receiver>> {
+pub(crate) fn driver_receiver(end: &End) -> io::Result<Box<dyn Receiver>> {
     receiver(end, Mode::Driver)
 }
