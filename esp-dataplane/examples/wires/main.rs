@@ -93,6 +93,12 @@ const WAYS: &[Way] = &[
     ),
     way("AF_XDP; relay", xsk::sender, relay::receiver),
     way("relay", relay::sender, relay::receiver),
+    way("UDP 4500", wires::udp_sender, wires::udp_receiver),
+    way(
+        "UDP 4500 beside AF_XDP: generic",
+        wires::udp_sender,
+        xsk::udp_receiver_beside,
+    ),
 ];
 
 const fn way(
@@ -123,7 +129,7 @@ const LOADS: [(&str, Load); 3] = [
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     let rounds: usize = arguments.next().map_or(Ok(5), |word| word.parse())?;
-    let seconds: f64 = arguments.next().map_or(Ok(1.0), |word| word.parse())?;
+    let seconds: f64 = arguments.next().map_or(Ok(0.5), |word| word.parse())?;
     let names: Vec<String> = arguments.collect();
     let (a, b) = net::pair()?;
     let wanted = |way: &&Way| names.is_empty() || names.iter().any(|name| way.name.contains(name));
@@ -139,7 +145,8 @@ fn main() -> Result<(), Box<dyn Error>> {
                 table.add(round, index, outcome);
             }
         }
-        println!("{heading}\n");
+        let busy = std::fs::read_to_string("/proc/loadavg")?;
+        println!("{heading}; load at the end: {busy}");
         table.print(ways.iter().map(|way| way.name));
         println!();
     }

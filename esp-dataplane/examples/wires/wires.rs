@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
-use esp_dataplane::io::{EspWire, RxBatch, SocketOptions, Train, TxScratch, Wire};
+use esp_dataplane::io::{EspWire, RxBatch, SocketOptions, Train, TxScratch, UdpWire, Wire};
 
 use crate::load::{Receiver, Sender};
 use crate::net::End;
@@ -99,5 +99,21 @@ pub(crate) fn raw_sender(_end: &End) -> io::Result<Box<dyn Sender>> {
 /// A raw socket.
 pub(crate) fn raw_receiver(_end: &End) -> io::Result<Box<dyn Receiver>> {
     let wire = EspWire::open(IpAddr::V4(B), (0, 1), &options())?;
+    Ok(Box::new(WireReceiver::new(wire)))
+}
+
+/// ESP in UDP, which has no need of any of this: for what becomes of it beside another way.
+const NAT_T: u16 = 4500;
+
+/// A socket for ESP in UDP, for [`B`].
+pub(crate) fn udp_sender(_end: &End) -> io::Result<Box<dyn Sender>> {
+    let wire = UdpWire::open(SocketAddr::from((A, NAT_T)), &options())?;
+    let to = SocketAddr::from((B, NAT_T));
+    Ok(Box::new(WireSender::new(wire, to)))
+}
+
+/// A socket for ESP in UDP.
+pub(crate) fn udp_receiver(_end: &End) -> io::Result<Box<dyn Receiver>> {
+    let wire = UdpWire::open(SocketAddr::from((B, NAT_T)), &options())?;
     Ok(Box::new(WireReceiver::new(wire)))
 }

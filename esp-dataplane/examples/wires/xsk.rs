@@ -12,6 +12,7 @@ use crate::load::{Receiver, Sender};
 use crate::net::End;
 use crate::packet::{BURST, ETHERNET, FRAME, IPV4, frame, is_ours};
 use crate::sys::{self, Mapping};
+use crate::wires;
 use crate::xdp::{self, Mode};
 
 const CHUNK: usize = 2048;
@@ -260,4 +261,24 @@ pub(crate) fn generic_receiver(end: &End) -> io::Result<Box<dyn Receiver>> {
 /// An AF_XDP socket behind a program in the veth driver.
 pub(crate) fn driver_receiver(end: &End) -> io::Result<Box<dyn Receiver>> {
     receiver(end, Mode::Driver)
+}
+
+/// A receiver of something else, on a device with an AF_XDP socket.
+struct Beside {
+    receiver: Box<dyn Receiver>,
+    _beside: Box<dyn Receiver>,
+}
+
+impl Receiver for Beside {
+    fn receive(&mut self) -> io::Result<usize> {
+        self.receiver.receive()
+    }
+}
+
+/// ESP in UDP, on a device where a generic program looks for protocol 50.
+pub(crate) fn udp_receiver_beside(end: &End) -> io::Result<Box<dyn Receiver>> {
+    Ok(Box::new(Beside {
+        receiver: wires::udp_receiver(end)?,
+        _beside: generic_receiver(end)?,
+    }))
 }
