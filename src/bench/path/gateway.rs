@@ -80,12 +80,7 @@ pub(in crate::bench) fn run(args: &GatewayArgs) -> Result<(), Box<dyn std::error
         workers: args.workers,
         // Two gateways and two hosts share this machine: the kernel places the threads.
         pin: false,
-        busy_poll: Duration::from_micros(
-            std::env::var("VB")
-                .ok()
-                .and_then(|v| v.parse().ok())
-                .unwrap_or(args.busy_poll_us),
-        ),
+        busy_poll: Duration::from_micros(args.busy_poll_us),
         offload: OffloadPolicy {
             esp_relay: match args.encapsulation {
                 Carrier::Esp => EspRelay::Auto,
