@@ -17,6 +17,8 @@ pub struct PathFigures {
     pub seconds: f64,
     /// Data-plane threads of each of our gateways.
     pub workers: usize,
+    /// Congestion control of the hosts' TCP.
+    pub congestion_control: String,
     /// Every measurement.
     pub runs: Vec<Run>,
     /// Contenders that did not work, and why.
@@ -138,7 +140,8 @@ impl fmt::Display for PathFigures {
             }
             writeln!(
                 f,
-                "{wan}, TCP in Gbit/s; CPU-s/GB of both gateways, and of the whole machine\n"
+                "{wan}, TCP ({}) in Gbit/s; CPU-s/GB of both gateways, and of the whole machine\n",
+                self.congestion_control
             )?;
             let mut table = Table::new([
                 "",
