@@ -1,5 +1,6 @@
 //! What cannot work is refused, with words that say what to change.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
@@ -178,8 +179,16 @@ fn a_silent_peer() {
 
 /// `run` must end at once with a message and without having touched anything.
 fn refused(host: &Host, files: &vipsec::Files) -> Result<Output, LabError> {
+    refused_under(host, files, &[])
+}
+
+/// The same under another program, such as one that takes capabilities away.
+fn refused_under(host: &Host, files: &vipsec::Files, outer: &[&str]) -> Result<Output, LabError> {
     let before = host.ip("address")?.stdout;
-    let mut command = host.command(&files.binary);
+    let binary = files.binary.as_os_str();
+    let mut words = outer.iter().map(OsStr::new).chain([binary]);
+    let mut command = host.command(words.next().unwrap_or(binary));
+    command.args(words);
     command.arg("run").arg("-c").arg(&files.config);
     let mut process = host.spawn("vipsec", command)?;
     let status = process.wait(Duration::from_secs(5))?;
@@ -296,6 +305,25 @@ fn a_missing_key_file_is_refused() {
         let files = Vipsec::prepare(&host, &[policy_a()])?;
         fs::remove_file(host.directory().join("0.psk"))?;
         assert_names(&refused(&host, &files)?.stderr, &["0.psk"]);
+        Ok(())
+    });
+}
+
+/// Whoever insists on the relay hears at once that the kernel does not let the daemon have it,
+/// and what to do.
+#[test]
+fn an_esp_relay_that_cannot_be_had_is_refused() {
+    scenario(AGAINST_OURSELVES, || {
+        let host = Lab::new()?.host("gw")?;
+        let files = Vipsec::prepare(&host, &[policy_a().encapsulation("esp")])?;
+        let text = fs::read_to_string(&files.config)?;
+        let text = text.replace("[gateway]\n", "[gateway]\nesp_relay = \"on\"\n");
+        fs::write(&files.config, text)?;
+        let without_bpf = ["setpriv", "--bounding-set", "-bpf,-sys_admin"];
+        let output = refused_under(&host, &files, &without_bpf)?;
+        for word in ["ESP relay", "CAP_BPF", "esp_relay = \"auto\""] {
+            assert!(output.stderr.contains(word), "{}", output.stderr);
+        }
         Ok(())
     });
 }

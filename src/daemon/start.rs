@@ -55,6 +55,7 @@ pub(super) async fn start(
     options: RunOptions,
 ) -> Result<Daemon, DaemonError> {
     let started = Instant::now();
+    allow_many_descriptors();
     // The control socket first: it is what tells a second daemon that we are here.
     let server = control::Server::bind(&options.socket)?;
     let tunnels = empty_tunnels(config.gateway.workers, config.pair.is_some())?;
@@ -88,6 +89,20 @@ pub(super) async fn start(
         "vipsec {} is ready", env!("CARGO_PKG_VERSION"),
     );
     Ok(daemon)
+}
+
+/// Each worker has several queues of each tunnel, which are descriptors: what the process may
+/// raise its limit to, it does.
+fn allow_many_descriptors() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        warn!(%error, limit = limit.current, "cannot raise the limit of file descriptors");
+    }
 }
 
 fn empty_tunnels(workers: usize, paired: bool) -> Result<Tunnels, DaemonError> {

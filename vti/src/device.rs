@@ -48,6 +48,11 @@ pub enum TunError {
     /// Creating a device needs CAP_NET_ADMIN.
     #[error("no permission to create \"{0}\": run as root or with CAP_NET_ADMIN")]
     NoPermission(String),
+    /// Every queue of a device needs a file descriptor.
+    #[error(
+        "no file descriptor is left for a queue; raise the limit (`LimitNOFILE=` of systemd, `ulimit -n`)"
+    )]
+    NoDescriptor,
     /// There is no `/dev/net/tun`.
     #[error("cannot open /dev/net/tun ({0}); load the module with `modprobe tun`")]
     NoTun(io::Error),
@@ -166,7 +171,10 @@ fn open() -> Result<OwnedFd, TunError> {
         OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC,
         Mode::empty(),
     )
-    .map_err(|error| TunError::NoTun(error.into()))
+    .map_err(|error| match error {
+        Errno::MFILE | Errno::NFILE => TunError::NoDescriptor,
+        _ => TunError::NoTun(error.into()),
+    })
 }
 
 /// Any socket answers index questions; a TUN descriptor does not.

@@ -92,6 +92,9 @@ impl Listener {
     }
 }
 
+const RELAY_NEEDS: &str = "trains of it need Linux 6.6, CAP_SYS_ADMIN, CAP_NET_ADMIN and \
+                           CAP_BPF, IPv4, no firewall mark and outer packets that may be fragmented";
+
 /// A relay's end for each worker; none where the raw sockets have to do.
 pub(super) fn open_relay(
     local: IpAddr,
@@ -104,15 +107,13 @@ pub(super) fn open_relay(
     };
     let opened = relay::open(address, workers, options);
     if options.offload.esp_relay == EspRelay::On {
-        return opened;
+        return opened.map_err(|error| {
+            let advice = "with esp_relay = \"auto\" protocol 50 goes packet by packet instead";
+            io::Error::new(error.kind(), format!("{error}; {RELAY_NEEDS}; {advice}"))
+        });
     }
     Ok(opened.unwrap_or_else(|error| {
-        tracing::info!(
-            %local, %error,
-            "protocol 50 goes packet by packet; trains of it need Linux 6.6, CAP_SYS_ADMIN, \
-             CAP_NET_ADMIN and CAP_BPF, IPv4, no firewall mark and outer packets that may be \
-             fragmented"
-        );
+        tracing::info!(%local, %error, "protocol 50 goes packet by packet; {RELAY_NEEDS}");
         Vec::new()
     }))
 }
