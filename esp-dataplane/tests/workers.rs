@@ -356,6 +356,45 @@ fn small_packets_do_not_wait_behind_another_flow() {
     assert!(early >= FLOWS / 2, "only {early} of {FLOWS}: {lengths:?}");
 }
 
+/// An answer must not move a flow to another queue while packets wait in the first.
+#[test]
+fn an_answer_does_not_let_later_packets_overtake() {
+    const FLOWS: usize = 8;
+    let Some((a, b)) = gateways("answers and order", &Scene::default()) else {
+        return;
+    };
+    tcp_both_ways(&a, &b, "10.9.0.2:5000", 1 << 20);
+    let host_b = b.space.run(|| UdpSocket::bind("10.9.0.2:6000").unwrap());
+    host_b.set_read_timeout(Some(PATIENCE)).unwrap();
+    let flows: Vec<UdpSocket> = (0..FLOWS)
+        .map(|_| a.space.run(|| UdpSocket::bind("10.9.0.1:0").unwrap()))
+        .collect();
+    let say = |flow: &UdpSocket, number: u8| flow.send_to(&[number], "10.9.0.2:6000").unwrap();
+    let mut buffer = [0; 8];
+    for flow in &flows {
+        flow.set_read_timeout(Some(PATIENCE)).unwrap();
+        say(flow, 0);
+        host_b.recv_from(&mut buffer).unwrap();
+    }
+    a.plane.hold_tunnel(CONNECTION).unwrap();
+    for flow in &flows {
+        (1..10).for_each(|number| assert_eq!(say(flow, number), 1));
+        host_b
+            .send_to(b"answer", flow.local_addr().unwrap())
+            .unwrap();
+        assert_eq!(flow.recv(&mut buffer).unwrap(), 6);
+        (10..20).for_each(|number| assert_eq!(say(flow, number), 1));
+    }
+    a.plane.release_tunnel(CONNECTION).unwrap();
+    let mut next = std::collections::HashMap::new();
+    for _ in 0..19 * FLOWS {
+        let (_, from) = host_b.recv_from(&mut buffer).unwrap();
+        let expected = next.entry(from).or_insert(1);
+        assert_eq!(buffer[0], *expected, "from {from}");
+        *expected += 1;
+    }
+}
+
 #[test]
 fn a_closed_gate_lets_nothing_out() {
     let scene = Scene {

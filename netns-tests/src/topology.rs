@@ -81,6 +81,18 @@ impl TwoSites {
             lan_b,
         })
     }
+
+    /// Sets the congestion control of the hosts' TCP: a figure is not to depend on what the
+    /// machine is set to.
+    ///
+    /// # Errors
+    /// When the kernel has none of this name.
+    pub fn use_congestion_control(&self, name: &str) -> Result<(), LabError> {
+        for host in [&self.host_a, &self.host_b] {
+            host.sysctl("ipv4/tcp_congestion_control", name)?;
+        }
+        Ok(())
+    }
 }
 
 /// Gateway A behind a router that hides it, as in an office or a cloud network.

@@ -2,9 +2,10 @@
 
 use core::ops::Range;
 use std::io::{self, IoSlice};
+use std::sync::Arc;
 
 use vti::fragment::Fragments;
-use vti::{SuperPacket, TunQueue, VirtioHeader, icmp};
+use vti::{SuperPacket, VirtioHeader, icmp};
 
 use super::outbox::Ready;
 use super::thread::{Core, Tunnel, boot_time};
@@ -20,16 +21,20 @@ const READS: usize = 64;
 const BURST_BYTES: usize = 64 * 1024;
 
 impl Core {
-    /// Sends what waits in one of a tunnel's queues, at most one burst.
+    /// Sends what waits in a queue of a tunnel, at most one burst.
     ///
     /// # Errors
     /// When the device cannot be read any more.
     pub(super) fn outbound_burst(
         &mut self,
         tunnel: &mut Tunnel,
-        queue: &TunQueue,
+        number: usize,
         read_buffer: &mut [u8],
     ) -> io::Result<()> {
+        let queues = Arc::clone(&tunnel.queues);
+        let Some(queue) = queues.get(number) else {
+            return Ok(());
+        };
         self.pipeline.begin_batch(boot_time());
         let mut reads = 0;
         let mut result = Ok(());
@@ -49,7 +54,7 @@ impl Core {
                 .header
                 .and_then(|header| SuperPacket::parse(&header, packet));
             match parsed {
-                Ok(packet) => self.carry(tunnel, queue, &packet),
+                Ok(packet) => self.carry(tunnel, number, &packet),
                 Err(_named) => self.refuse(DropReason::BadOffloadHeader, 1),
             }
         }
@@ -65,9 +70,13 @@ impl Core {
     /// When the device cannot be read any more.
     pub(super) fn reflect_burst(
         &mut self,
-        queue: &TunQueue,
+        tunnel: &Tunnel,
+        number: usize,
         read_buffer: &mut [u8],
     ) -> io::Result<()> {
+        let Some(queue) = tunnel.queues.get(number) else {
+            return Ok(());
+        };
         let (mut reads, mut reflected) = (0, 0);
         let mut result = Ok(());
         while reads < READS {
@@ -92,11 +101,12 @@ impl Core {
     }
 
     /// Lays out the segments of one packet from the tunnel device.
-    fn carry(&mut self, tunnel: &mut Tunnel, queue: &TunQueue, packet: &SuperPacket<'_>) {
+    fn carry(&mut self, tunnel: &mut Tunnel, number: usize, packet: &SuperPacket<'_>) {
         let segments = packet.segments();
         let Ok(flow) = flow_of(packet.packet()) else {
             return self.refuse(DropReason::NotIp, segments as u64);
         };
+        tunnel.queues.note(&flow, number);
         let sa = self
             .pipeline
             .outbound(tunnel.connection, &flow, segments as u64);
@@ -106,7 +116,7 @@ impl Core {
         self.outbox.use_sa(sa, &mut self.pipeline);
         let class = outer_traffic_class(traffic_class(packet.packet()));
         if packet.segment_len(0) > usize::from(tunnel.mtu) {
-            return self.carry_too_big(tunnel, queue, packet, class);
+            return self.carry_too_big(tunnel, packet, class);
         }
         for index in 0..segments {
             let len = packet.segment_len(index);
@@ -130,13 +140,7 @@ impl Core {
     /// RFC 4301 §8.2: what may be fragmented is fragmented before it is sealed, and whoever
     /// forbids that hears of the MTU.
     #[cold]
-    fn carry_too_big(
-        &mut self,
-        tunnel: &mut Tunnel,
-        queue: &TunQueue,
-        packet: &SuperPacket<'_>,
-        class: u8,
-    ) {
+    fn carry_too_big(&mut self, tunnel: &mut Tunnel, packet: &SuperPacket<'_>, class: u8) {
         let mut whole = vec![0; packet.segment_len(0)];
         for index in 0..packet.segments() {
             whole.resize(packet.segment_len(index), 0);
@@ -144,7 +148,7 @@ impl Core {
                 return self.refuse(DropReason::BadOffloadHeader, 1);
             }
             if icmp::refuses_fragmentation(&whole) {
-                self.answer_too_big(tunnel, queue, &whole);
+                self.answer_too_big(tunnel, &whole);
                 let rest = packet.segments() - index;
                 return self.refuse(DropReason::TooBig, rest as u64);
             }
@@ -167,7 +171,7 @@ impl Core {
         }
     }
 
-    fn answer_too_big(&mut self, tunnel: &mut Tunnel, queue: &TunQueue, packet: &[u8]) {
+    fn answer_too_big(&mut self, tunnel: &mut Tunnel, packet: &[u8]) {
         let mut answer = [0; icmp::MAX_ANSWER];
         let len = icmp::too_big(packet, tunnel.mtu, &mut answer)
             .filter(|_| tunnel.answers.allow(boot_time()));
@@ -175,9 +179,10 @@ impl Core {
             return;
         };
         let header = VirtioHeader::default();
-        match queue.write(&header, &[IoSlice::new(answer)]) {
-            Ok(()) => count(&self.counters.icmp_answers, 1),
-            Err(_full) => self.refuse(DropReason::TunFull, 1),
+        let queue = tunnel.queues.of_flow(answer);
+        match queue.map(|queue| queue.write(&header, &[IoSlice::new(answer)])) {
+            Some(Ok(())) => count(&self.counters.icmp_answers, 1),
+            _ => self.refuse(DropReason::TunFull, 1),
         }
     }
 

@@ -10,11 +10,16 @@
 //!                                  queue 2                                 --/
 //! ```
 //!
-//! The order within a flow is kept: the kernel sends a flow's packets to the queue that its
-//! answers were last written to, and the same flow is always written to the same queue.
+//! The order within a flow is kept. The kernel sends a flow's packets to the queue that its
+//! answers were last written to, and for want of answers, or three seconds after the last, to one
+//! that it picks by a hash of its own. So answers are written to the queue that the flow's
+//! packets come by already: an answer after a long time would otherwise move a flow away from
+//! packets that still wait, and let later ones overtake them.
 
+use core::sync::atomic::{AtomicU8, Ordering};
 use std::hash::{BuildHasher, RandomState};
 
+use ipsec_types::Flow;
 use vti::{Offloads, TunQueue};
 
 use crate::inner::flow_of;
@@ -32,19 +37,31 @@ pub fn device_queues(workers: usize) -> usize {
     workers * (MOST / workers).clamp(1, PER_WORKER)
 }
 
+/// Groups of flows that are told apart by where they come; a byte each.
+const GROUPS: usize = 4096;
+
+/// Nothing has come from this group yet.
+const UNKNOWN: u8 = u8::MAX;
+
 /// One worker's queues of a device.
 #[derive(Debug)]
 pub(super) struct Queues {
     queues: Box<[TunQueue]>,
     /// Keyed, so that nobody outside can choose flows that meet in one queue.
     hasher: RandomState,
+    /// Which queue the packets of a group were last read from. Others look here too, when they
+    /// write for this worker.
+    comes_by: Box<[AtomicU8]>,
 }
 
 impl Queues {
     pub(super) fn new(queues: impl Into<Box<[TunQueue]>>) -> Self {
+        let queues = queues.into();
+        let groups = if queues.len() > 1 { GROUPS } else { 0 };
         Self {
-            queues: queues.into(),
+            queues,
             hasher: RandomState::new(),
+            comes_by: (0..groups).map(|_| AtomicU8::new(UNKNOWN)).collect(),
         }
     }
 
@@ -63,19 +80,40 @@ impl Queues {
             .map_or_else(Offloads::default, TunQueue::offloads)
     }
 
+    /// A packet of the flow was read from a queue.
+    pub(super) fn note(&self, flow: &Flow, queue: usize) {
+        if let Some(group) = self.comes_by.get(self.group(flow)) {
+            group.store(u8::try_from(queue).unwrap_or(UNKNOWN), Ordering::Relaxed);
+        }
+    }
+
     /// The queue for a packet that is written to the device; the flow's other direction will
     /// come by it. `head` begins with the packet's headers.
     pub(super) fn of_flow(&self, head: &[u8]) -> Option<&TunQueue> {
-        self.queues.get(match self.queues.len() {
-            0 | 1 => 0,
-            // What is no flow has no order either.
-            several => flow_of(head).map_or(0, |flow| self.hash(&flow) % several),
-        })
+        if self.queues.len() <= 1 {
+            return self.queues.first();
+        }
+        // What is no flow has no order either.
+        let group = flow_of(head).map_or(0, |flow| self.group(&reversed(&flow)));
+        let known = self.comes_by.get(group)?.load(Ordering::Relaxed);
+        let known = self.queues.get(usize::from(known));
+        known.or_else(|| self.queues.get(group % self.queues.len()))
     }
 
-    fn hash(&self, flow: &ipsec_types::Flow) -> usize {
+    fn group(&self, flow: &Flow) -> usize {
         // The low bits are as good as any.
-        self.hasher.hash_one(flow) as usize
+        self.hasher.hash_one(flow) as usize % GROUPS
+    }
+}
+
+/// The same flow's other direction.
+const fn reversed(flow: &Flow) -> Flow {
+    Flow {
+        source: flow.destination,
+        destination: flow.source,
+        protocol: flow.protocol,
+        source_port: flow.destination_port,
+        destination_port: flow.source_port,
     }
 }
 
@@ -99,6 +137,8 @@ mod tests {
         let mut packet = [0; 28];
         packet[0] = 0x45;
         packet[9] = 17;
+        packet[12..20].copy_from_slice(&[10, 2, 0, 1, 10, 1, 0, 1]);
+        packet[22..24].copy_from_slice(&[0, 53]);
         packet[20..22].copy_from_slice(&port.to_be_bytes());
         packet
     }
@@ -117,6 +157,21 @@ mod tests {
         used.dedup();
         assert_eq!(used.len(), 8, "a thousand flows use all queues");
         assert!(queues.of_flow(b"no packet").is_some());
+    }
+
+    #[test]
+    fn an_answer_is_written_to_where_its_flow_comes_from() {
+        use std::os::fd::AsFd;
+        let queues = queues(8);
+        for port in 0..100_u16 {
+            let answer = packet(port);
+            let flow = reversed(&flow_of(&answer).unwrap());
+            let other = usize::from(port % 8);
+            queues.note(&flow, other);
+            let queue = queues.of_flow(&answer).unwrap();
+            let expected = queues.get(other).unwrap();
+            assert_eq!(queue.as_fd().as_raw_fd(), expected.as_fd().as_raw_fd());
+        }
     }
 
     #[test]

@@ -300,16 +300,13 @@ impl Worker {
         let Some(Some(tunnel)) = self.tunnels.get_mut(index) else {
             return;
         };
-        let queues = Arc::clone(&tunnel.queues);
-        let Some(queue) = queues.get(queue).filter(|_| !tunnel.is_lost) else {
-            return;
-        };
         let (core, buffer) = (&mut self.core, &mut self.read_buffer);
         let result = match tunnel.service {
-            Service::Carry => core.outbound_burst(tunnel, queue, buffer),
-            Service::Reflect => core.reflect_burst(queue, buffer),
-            // An event from before the command.
+            // Events from before it was lost, or before the command.
+            _ if tunnel.is_lost => return,
             Service::Hold => return,
+            Service::Carry => core.outbound_burst(tunnel, queue, buffer),
+            Service::Reflect => core.reflect_burst(tunnel, queue, buffer),
         };
         let Err(error) = result else {
             return;
@@ -320,7 +317,7 @@ impl Worker {
         count(&self.core.counters.tun_errors, 1);
         tracing::error!(%error, "cannot read from a tunnel device; it is not served any more");
         // It fails only when the kernel has forgotten the device already.
-        for queue in queues.iter() {
+        for queue in tunnel.queues.iter() {
             let _forgotten = epoll::delete(&self.epoll, queue);
         }
     }

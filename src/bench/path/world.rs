@@ -99,7 +99,7 @@ pub(in crate::bench) fn run(args: &WorldArgs) -> ExitCode {
 
 fn measure(args: &WorldArgs) -> Result<WorldFigures, LabError> {
     let sites = TwoSites::new(&Lab::new()?)?;
-    set_congestion_control(&sites, &args.congestion_control)?;
+    sites.use_congestion_control(&args.congestion_control)?;
     match args.wan {
         Wan::Plain => {}
         Wan::Gro => sites.wan.carry_single_packets(true)?,
@@ -130,17 +130,6 @@ fn measure(args: &WorldArgs) -> Result<WorldFigures, LabError> {
     }
     figures.resident_kib = pids.first().and_then(|pid| resident_kib(*pid));
     Ok(figures)
-}
-
-/// A figure is not to depend on what the machine is set to.
-fn set_congestion_control(sites: &TwoSites, name: &str) -> Result<(), LabError> {
-    const SETTING: &str = "/proc/sys/net/ipv4/tcp_congestion_control";
-    for host in [&sites.host_a, &sites.host_b] {
-        let step = format!("set TCP's congestion control to \"{name}\"; does the kernel have it");
-        host.enter(|| std::fs::write(SETTING, name))?
-            .map_err(LabError::at(step))?;
-    }
-    Ok(())
 }
 
 fn resident_kib(pid: u32) -> Option<u64> {

@@ -171,6 +171,8 @@ fn one_transfer(pairing: Pairing, wan: Wan, time: Duration) -> Result<(f64, f64)
         Wan::Gro => sites.wan.carry_single_packets(true)?,
         Wan::NoGro => sites.wan.carry_single_packets(false)?,
     }
+    // What Linux has by default.
+    sites.use_congestion_control("cubic")?;
     let mut running = pairing.start(&sites, "aes256gcm16")?;
     running.up()?;
     Ping::to(HOST_B).until_answered(&sites.host_a, Duration::from_secs(5))?;
