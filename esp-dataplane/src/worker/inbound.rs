@@ -309,7 +309,7 @@ impl Core {
         self.coalescer.drain(buffer, |tag, header, parts| {
             let port = ports.get(tag);
             let head = parts.first().map_or(&[][..], |head| head);
-            let queue = port.and_then(|port| port.queues.of_flow(head));
+            let queue = port.and_then(|port| port.queues.of_flow(head, &port.own));
             if queue.is_some_and(|queue| queue.write(header, parts).is_ok()) {
                 writes += 1;
             } else {

@@ -52,6 +52,7 @@ use crate::io::{EspWire, IoCounterSnapshot, IoCounters, SocketOptions, UdpWire};
 use crate::table::Sad;
 use crew::Crew;
 use listener::{Listener, open_relay};
+use queues::Queues;
 use thread::{Command, CoreSetup, Service, Setup, Tunnel, Worker};
 
 pub use crate::io::{EspRelay, OffloadPolicy, OuterDf};
@@ -251,12 +252,13 @@ impl DataPlane {
             return Err(DataPlaneError::TunnelExists);
         }
         let mss = spec.mss.resolve(spec.mtu);
-        let mut rest = spec.queues.into_iter();
-        self.all(|_, done| {
-            let own: Vec<TunQueue> = rest.by_ref().take(queues / workers).collect();
-            let queues = queues::Queues::new(own);
-            let tunnel = Box::new(Tunnel::new(spec.connection, queues, spec.mtu, mss));
-            Some(Command::AddTunnel(tunnel, done))
+        let share = queues / workers;
+        let queues = Arc::new(Queues::new(spec.queues));
+        self.all(|number, done| {
+            let own = number * share..(number + 1) * share;
+            let queues = Arc::clone(&queues);
+            let tunnel = Tunnel::new(spec.connection, queues, own, spec.mtu, mss);
+            Some(Command::AddTunnel(Box::new(tunnel), done))
         })?;
         known.tunnels.push(spec.connection);
         Ok(())

@@ -179,7 +179,7 @@ impl Core {
             return;
         };
         let header = VirtioHeader::default();
-        let queue = tunnel.queues.of_flow(answer);
+        let queue = tunnel.queues.of_flow(answer, &tunnel.own);
         match queue.map(|queue| queue.write(&header, &[IoSlice::new(answer)])) {
             Some(Ok(())) => count(&self.counters.icmp_answers, 1),
             _ => self.refuse(DropReason::TunFull, 1),

@@ -1,5 +1,6 @@
 //! A worker's ends of the tunnels, as opened packets need them.
 
+use core::ops::Range;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -12,6 +13,8 @@ use super::queues::Queues;
 #[derive(Debug, Clone)]
 pub(super) struct Port {
     pub(super) queues: Arc<Queues>,
+    /// The queues that the worker reads.
+    pub(super) own: Range<usize>,
     pub(super) mss: Option<MssLimits>,
 }
 

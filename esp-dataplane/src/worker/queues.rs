@@ -1,4 +1,4 @@
-//! A worker's queues of one tunnel device.
+//! The queues of a tunnel device, of which each worker reads some.
 //!
 //! A queue of the kernel is first in, first out: behind a TCP stream that fills its window a
 //! small packet of another flow would wait for milliseconds. So every worker has several
@@ -13,10 +13,11 @@
 //! The order within a flow is kept. The kernel sends a flow's packets to the queue that its
 //! answers were last written to, and for want of answers, or three seconds after the last, to one
 //! that it picks by a hash of its own. So answers are written to the queue that the flow's
-//! packets come by already: an answer after a long time would otherwise move a flow away from
-//! packets that still wait, and let later ones overtake them.
+//! packets come by already, whichever worker reads that one: an answer after a long time would
+//! otherwise move a flow away from packets that still wait, and let later ones overtake them.
 
-use core::sync::atomic::{AtomicU8, Ordering};
+use core::ops::Range;
+use core::sync::atomic::{AtomicU16, Ordering};
 use std::hash::{BuildHasher, RandomState};
 
 use ipsec_types::Flow;
@@ -37,21 +38,20 @@ pub fn device_queues(workers: usize) -> usize {
     workers * (MOST / workers).clamp(1, PER_WORKER)
 }
 
-/// Groups of flows that are told apart by where they come; a byte each.
+/// Groups of flows that are told apart by where they come; two bytes each.
 const GROUPS: usize = 4096;
 
 /// Nothing has come from this group yet.
-const UNKNOWN: u8 = u8::MAX;
+const UNKNOWN: u16 = u16::MAX;
 
-/// One worker's queues of a device.
+/// All queues of a device.
 #[derive(Debug)]
 pub(super) struct Queues {
     queues: Box<[TunQueue]>,
     /// Keyed, so that nobody outside can choose flows that meet in one queue.
     hasher: RandomState,
-    /// Which queue the packets of a group were last read from. Others look here too, when they
-    /// write for this worker.
-    comes_by: Box<[AtomicU8]>,
+    /// Which queue the packets of a group were last read from.
+    comes_by: Box<[AtomicU16]>,
 }
 
 impl Queues {
@@ -61,7 +61,7 @@ impl Queues {
         Self {
             queues,
             hasher: RandomState::new(),
-            comes_by: (0..groups).map(|_| AtomicU8::new(UNKNOWN)).collect(),
+            comes_by: (0..groups).map(|_| AtomicU16::new(UNKNOWN)).collect(),
         }
     }
 
@@ -69,8 +69,10 @@ impl Queues {
         self.queues.get(index)
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &TunQueue> {
-        self.queues.iter()
+    /// Those of a worker, with their numbers.
+    pub(super) fn of_worker(&self, own: &Range<usize>) -> impl Iterator<Item = (usize, &TunQueue)> {
+        own.clone()
+            .zip(self.queues.get(own.clone()).into_iter().flatten())
     }
 
     /// What the device takes; the same for all queues.
@@ -83,13 +85,14 @@ impl Queues {
     /// A packet of the flow was read from a queue.
     pub(super) fn note(&self, flow: &Flow, queue: usize) {
         if let Some(group) = self.comes_by.get(self.group(flow)) {
-            group.store(u8::try_from(queue).unwrap_or(UNKNOWN), Ordering::Relaxed);
+            group.store(u16::try_from(queue).unwrap_or(UNKNOWN), Ordering::Relaxed);
         }
     }
 
     /// The queue for a packet that is written to the device; the flow's other direction will
-    /// come by it. `head` begins with the packet's headers.
-    pub(super) fn of_flow(&self, head: &[u8]) -> Option<&TunQueue> {
+    /// come by it. `head` begins with the packet's headers; `own` are the queues of whoever has
+    /// received it, for a flow that nothing has come from yet.
+    pub(super) fn of_flow(&self, head: &[u8], own: &Range<usize>) -> Option<&TunQueue> {
         if self.queues.len() <= 1 {
             return self.queues.first();
         }
@@ -97,7 +100,7 @@ impl Queues {
         let group = flow_of(head).map_or(0, |flow| self.group(&reversed(&flow)));
         let known = self.comes_by.get(group)?.load(Ordering::Relaxed);
         let known = self.queues.get(usize::from(known));
-        known.or_else(|| self.queues.get(group % self.queues.len()))
+        known.or_else(|| self.queues.get(own.start + group % own.len().max(1)))
     }
 
     fn group(&self, flow: &Flow) -> usize {
@@ -148,7 +151,7 @@ mod tests {
         use std::os::fd::AsFd;
         let queues = queues(8);
         let queue_of = |port| {
-            let queue = queues.of_flow(&packet(port)).unwrap();
+            let queue = queues.of_flow(&packet(port), &(0..8)).unwrap();
             queue.as_fd().as_raw_fd()
         };
         let mut used: Vec<_> = (0..1000).map(queue_of).collect();
@@ -156,7 +159,7 @@ mod tests {
         used.sort_unstable();
         used.dedup();
         assert_eq!(used.len(), 8, "a thousand flows use all queues");
-        assert!(queues.of_flow(b"no packet").is_some());
+        assert!(queues.of_flow(b"no packet", &(0..8)).is_some());
     }
 
     #[test]
@@ -168,7 +171,7 @@ mod tests {
             let flow = reversed(&flow_of(&answer).unwrap());
             let other = usize::from(port % 8);
             queues.note(&flow, other);
-            let queue = queues.of_flow(&answer).unwrap();
+            let queue = queues.of_flow(&answer, &(0..2)).unwrap();
             let expected = queues.get(other).unwrap();
             assert_eq!(queue.as_fd().as_raw_fd(), expected.as_fd().as_raw_fd());
         }

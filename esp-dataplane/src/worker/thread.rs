@@ -1,5 +1,6 @@
 //! One worker: its epoll loop, its commands, and what it owns.
 
+use core::ops::Range;
 use core::time::Duration;
 use std::io;
 use std::net::IpAddr;
@@ -72,6 +73,8 @@ pub(super) enum Service {
 pub(super) struct Tunnel {
     pub(super) connection: ConnectionId,
     pub(super) queues: Arc<Queues>,
+    /// Those that this worker reads.
+    pub(super) own: Range<usize>,
     pub(super) mtu: u16,
     pub(super) mss: Option<MssLimits>,
     pub(super) answers: AnswerLimit,
@@ -83,13 +86,15 @@ pub(super) struct Tunnel {
 impl Tunnel {
     pub(super) fn new(
         connection: ConnectionId,
-        queues: Queues,
+        queues: Arc<Queues>,
+        own: Range<usize>,
         mtu: u16,
         mss: Option<MssLimits>,
     ) -> Self {
         Self {
             connection,
-            queues: Arc::new(queues),
+            queues,
+            own,
             mtu,
             mss,
             answers: AnswerLimit::new(Duration::ZERO),
@@ -317,7 +322,7 @@ impl Worker {
         count(&self.core.counters.tun_errors, 1);
         tracing::error!(%error, "cannot read from a tunnel device; it is not served any more");
         // It fails only when the kernel has forgotten the device already.
-        for queue in tunnel.queues.iter() {
+        for (_, queue) in tunnel.queues.of_worker(&tunnel.own) {
             let _forgotten = epoll::delete(&self.epoll, queue);
         }
     }
@@ -368,13 +373,14 @@ impl Worker {
 
     fn add_tunnel(&mut self, tunnel: Tunnel) {
         let index = free_place(&mut self.tunnels);
-        for (number, queue) in tunnel.queues.iter().enumerate() {
+        for (number, queue) in tunnel.queues.of_worker(&tunnel.own) {
             if let Err(error) = self.watch(queue, Source::Tunnel(index, number)) {
                 tracing::error!(%error, "cannot wait for a tunnel device");
             }
         }
         let port = Port {
             queues: Arc::clone(&tunnel.queues),
+            own: tunnel.own.clone(),
             mss: tunnel.mss,
         };
         Arc::make_mut(&mut self.core.ports).add(index, tunnel.connection, port);
@@ -405,7 +411,7 @@ impl Worker {
             Service::Hold => epoll::EventFlags::empty(),
             Service::Carry | Service::Reflect => epoll::EventFlags::IN,
         };
-        for (number, queue) in tunnel.queues.iter().enumerate() {
+        for (number, queue) in tunnel.queues.of_worker(&tunnel.own) {
             let token = Source::Tunnel(index, number).token();
             if let Err(error) = epoll::modify(&self.epoll, queue, token, interest) {
                 tracing::error!(%error, ?service, "cannot hold or release a tunnel device");

@@ -164,6 +164,7 @@ impl Yard {
         let mut ports = Ports::default();
         let port = Port {
             queues: Arc::new(Queues::new([TunQueue::from_parts(device, offloads)])),
+            own: 0..1,
             mss: None,
         };
         ports.add(0, CONNECTION, port);
