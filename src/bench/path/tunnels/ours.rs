@@ -115,6 +115,7 @@ impl Daemon<'_> {
              log = \"warn\"\n\n\
              [[connection]]\nname = \"bench\"\nlocal = \"{local}\"\nremote = \"{remote}\"\n\
              psk_file = \"{psk}\"\nstart = \"{start}\"\nencapsulation = \"{encapsulation}\"\n\
+             allow_weak = true\n\
              [connection.phase1]\nproposals = [\"aes256-sha256-modp2048\"]\n\
              [connection.phase2]\n{phase2}\n\
              [connection.vti]\ndevice = \"{DEVICE}\"\nmtu = {MTU}\nroutes = [\"{route}\"]\n",
