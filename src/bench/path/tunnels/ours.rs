@@ -69,15 +69,19 @@ pub(in crate::bench) fn start_daemon_with(
 ) -> Result<Running, LabError> {
     let b = Daemon {
         host: &sites.gw_b,
-        addresses: [B_WAN, A_WAN],
-        route: A_NET,
-        start: "respond",
+        ends: Ends {
+            addresses: [B_WAN, A_WAN],
+            route: A_NET,
+            start: "respond",
+        },
     };
     let a = Daemon {
         host: &sites.gw_a,
-        addresses: [A_WAN, B_WAN],
-        route: B_NET,
-        start: "on-start",
+        ends: Ends {
+            addresses: [A_WAN, B_WAN],
+            route: B_NET,
+            start: "on-start",
+        },
     };
     let mut b_process = b.start(encapsulation, workers, phase2)?;
     let mut a_process = a.start(encapsulation, workers, phase2)?;
@@ -89,10 +93,35 @@ pub(in crate::bench) fn start_daemon_with(
 
 struct Daemon<'a> {
     host: &'a Host,
+    ends: Ends<'a>,
+}
+
+/// What the two gateways' connections differ in.
+struct Ends<'a> {
     /// Own, then the peer's.
     addresses: [&'a str; 2],
     route: &'a str,
     start: &'a str,
+}
+
+impl Ends<'_> {
+    /// The rest of a gateway's configuration. Weak suites are measured too.
+    fn connection(&self, psk: &str, encapsulation: &str, phase2: &str) -> String {
+        let Self {
+            addresses: [local, remote],
+            route,
+            start,
+        } = self;
+        format!(
+            "pin_workers = false\nlog = \"warn\"\n\n\
+             [[connection]]\nname = \"bench\"\nlocal = \"{local}\"\nremote = \"{remote}\"\n\
+             psk_file = \"{psk}\"\nstart = \"{start}\"\nencapsulation = \"{encapsulation}\"\n\
+             allow_weak = true\n\
+             [connection.phase1]\nproposals = [\"aes256-sha256-modp2048\"]\n\
+             [connection.phase2]\n{phase2}\n\
+             [connection.vti]\ndevice = \"{DEVICE}\"\nmtu = {MTU}\nroutes = [\"{route}\"]\n"
+        )
+    }
 }
 
 impl Daemon<'_> {
@@ -107,20 +136,13 @@ impl Daemon<'_> {
             .write("bench.psk", "everybody-knows-this-key-1\n")?;
         fs::set_permissions(&psk, fs::Permissions::from_mode(0o600))
             .map_err(LabError::at("protect the key file"))?;
-        let [local, remote] = self.addresses;
-        let (start, route) = (self.start, self.route);
-        let (socket, psk) = (self.socket(), psk.display().to_string());
-        let text = format!(
-            "[gateway]\nname = \"{}\"\nworkers = {workers}\npin_workers = false\ncontrol_socket = \"{socket}\"\n\
-             log = \"warn\"\n\n\
-             [[connection]]\nname = \"bench\"\nlocal = \"{local}\"\nremote = \"{remote}\"\n\
-             psk_file = \"{psk}\"\nstart = \"{start}\"\nencapsulation = \"{encapsulation}\"\n\
-             allow_weak = true\n\
-             [connection.phase1]\nproposals = [\"aes256-sha256-modp2048\"]\n\
-             [connection.phase2]\n{phase2}\n\
-             [connection.vti]\ndevice = \"{DEVICE}\"\nmtu = {MTU}\nroutes = [\"{route}\"]\n",
-            self.host.name()
+        let own = format!(
+            "[gateway]\nname = \"{}\"\nworkers = {workers}\ncontrol_socket = \"{}\"\n",
+            self.host.name(),
+            self.socket(),
         );
+        let psk = psk.display().to_string();
+        let text = own + &self.ends.connection(&psk, encapsulation, phase2);
         let config = self.host.write("bench.toml", &text)?;
         let mut command = self.host.command(program()?);
         command.arg("run").arg("--config").arg(config);
@@ -153,4 +175,41 @@ pub(in crate::bench) fn ask(host: &Host) -> Result<serde_json::Value, LabError> 
     command.args(["status", "--json", "--socket", &socket(host)]);
     let output = command.output().map_err(LabError::at("ask vipsec"))?;
     Ok(serde_json::from_slice(&output.stdout).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use ipsec_types::EspSuite;
+
+    use super::*;
+
+    /// The soak takes all suites, those that need consent too.
+    #[test]
+    fn every_suite_may_be_configured() {
+        let directory = scratch();
+        let psk = directory.join("bench.psk");
+        fs::write(&psk, "everybody-knows-this-key-1\n").unwrap();
+        fs::set_permissions(&psk, fs::Permissions::from_mode(0o600)).unwrap();
+        let ends = Ends {
+            addresses: [A_WAN, B_WAN],
+            route: B_NET,
+            start: "on-start",
+        };
+        for suite in EspSuite::ALL {
+            for encapsulation in ["udp", "esp"] {
+                let phase2 = format!("proposals = [\"{suite}\"]");
+                let rest = ends.connection(&psk.display().to_string(), encapsulation, &phase2);
+                let file = directory.join("bench.toml");
+                fs::write(&file, format!("[gateway]\nname = \"gw-a\"\n{rest}")).unwrap();
+                crate::config::load(&file).unwrap_or_else(|errors| panic!("{suite}: {errors}"));
+            }
+        }
+        fs::remove_dir_all(directory).unwrap();
+    }
+
+    fn scratch() -> PathBuf {
+        let directory = std::env::temp_dir().join(format!("vipsec-bench-{}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        directory
+    }
 }
