@@ -15,6 +15,7 @@
 //! that it picks by a hash of its own. So answers are written to the queue that the flow's
 //! packets come by already, whichever worker reads that one: an answer after a long time would
 //! otherwise move a flow away from packets that still wait, and let later ones overtake them.
+//! Decision 12 says where that has its limits.
 
 use core::ops::Range;
 use core::sync::atomic::{AtomicU16, Ordering};
@@ -84,8 +85,14 @@ impl Queues {
 
     /// A packet of the flow was read from a queue.
     pub(super) fn note(&self, flow: &Flow, queue: usize) {
-        if let Some(group) = self.comes_by.get(self.group(flow)) {
-            group.store(u16::try_from(queue).unwrap_or(UNKNOWN), Ordering::Relaxed);
+        if self.queues.len() <= 1 {
+            return;
+        }
+        let queue = u16::try_from(queue).unwrap_or(UNKNOWN);
+        let group = self.comes_by.get(self.group(flow));
+        // Not written unless it changes: the line would go from worker to worker.
+        if let Some(group) = group.filter(|group| group.load(Ordering::Relaxed) != queue) {
+            group.store(queue, Ordering::Relaxed);
         }
     }
 

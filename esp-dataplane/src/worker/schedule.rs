@@ -139,11 +139,15 @@ mod tests {
 
     #[test]
     fn a_thread_may_ask_and_keeps_its_priority() {
-        let before = rustix::process::getpriority_process(None).unwrap();
-        std::thread::spawn(|| ask_for_short_slices().unwrap())
-            .join()
-            .unwrap();
-        assert_eq!(rustix::process::getpriority_process(None).unwrap(), before);
+        use rustix::process::{getpriority_process, setpriority_process};
+        // To Linux, "this process" is the calling thread here.
+        let asking = || {
+            let nicer = getpriority_process(None).unwrap() + 3;
+            setpriority_process(None, nicer).unwrap();
+            ask_for_short_slices().unwrap();
+            assert_eq!(getpriority_process(None).unwrap(), nicer.min(19));
+        };
+        std::thread::spawn(asking).join().unwrap();
     }
 
     /// The gaps of some traffic; how many of them are looked through to their end or the limit.

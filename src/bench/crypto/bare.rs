@@ -144,51 +144,34 @@ fn gcm_parts(packet: &mut [u8]) -> Option<([u8; 12], &[u8], &mut [u8])> {
     Some((nonce, aad, body))
 }
 
-impl Cipher for Ring {
-    #[inline]
-    fn seal(&self, packet: &mut [u8]) -> Option<()> {
-        let (nonce, aad, body) = gcm_parts(packet)?;
-        let (body, icv) = body.split_last_chunk_mut::<16>()?;
-        let nonce = ring_aead::Nonce::assume_unique_for_key(nonce);
-        let tag = self
-            .0
-            .seal_in_place_separate_tag(nonce, ring_aead::Aad::from(aad), body)
-            .ok()?;
-        icv.copy_from_slice(tag.as_ref());
-        Some(())
-    }
+/// ring and AWS-LC have the same interface, but no trait for it.
+macro_rules! through {
+    ($cipher:ty, $library:ident) => {
+        impl Cipher for $cipher {
+            #[inline]
+            fn seal(&self, packet: &mut [u8]) -> Option<()> {
+                let (nonce, aad, body) = gcm_parts(packet)?;
+                let (body, icv) = body.split_last_chunk_mut::<16>()?;
+                let nonce = $library::Nonce::assume_unique_for_key(nonce);
+                let aad = $library::Aad::from(aad);
+                let tag = self.0.seal_in_place_separate_tag(nonce, aad, body).ok()?;
+                icv.copy_from_slice(tag.as_ref());
+                Some(())
+            }
 
-    #[inline]
-    fn open(&self, packet: &mut [u8]) -> Option<()> {
-        let (nonce, aad, body) = gcm_parts(packet)?;
-        let nonce = ring_aead::Nonce::assume_unique_for_key(nonce);
-        let opened = self.0.open_in_place(nonce, ring_aead::Aad::from(aad), body);
-        opened.is_ok().then_some(())
-    }
+            #[inline]
+            fn open(&self, packet: &mut [u8]) -> Option<()> {
+                let (nonce, aad, body) = gcm_parts(packet)?;
+                let nonce = $library::Nonce::assume_unique_for_key(nonce);
+                let opened = self.0.open_in_place(nonce, $library::Aad::from(aad), body);
+                opened.is_ok().then_some(())
+            }
+        }
+    };
 }
 
-impl Cipher for AwsLc {
-    #[inline]
-    fn seal(&self, packet: &mut [u8]) -> Option<()> {
-        let (nonce, aad, body) = gcm_parts(packet)?;
-        let (body, icv) = body.split_last_chunk_mut::<16>()?;
-        let nonce = aws_lc::Nonce::assume_unique_for_key(nonce);
-        let tag = self
-            .0
-            .seal_in_place_separate_tag(nonce, aws_lc::Aad::from(aad), body)
-            .ok()?;
-        icv.copy_from_slice(tag.as_ref());
-        Some(())
-    }
-
-    #[inline]
-    fn open(&self, packet: &mut [u8]) -> Option<()> {
-        let (nonce, aad, body) = gcm_parts(packet)?;
-        let nonce = aws_lc::Nonce::assume_unique_for_key(nonce);
-        let opened = self.0.open_in_place(nonce, aws_lc::Aad::from(aad), body);
-        opened.is_ok().then_some(())
-    }
-}
+through!(Ring, ring_aead);
+through!(AwsLc, aws_lc);
 
 impl<C: AeadInOut<NonceSize = U12, TagSize = U16>> Cipher for Soft<C> {
     #[inline]

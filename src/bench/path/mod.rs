@@ -82,7 +82,7 @@ impl fmt::Display for Wan {
     }
 }
 
-/// What Linux has by default. BBR goes by its own estimate of the path and leaves a fifth of what
+/// What Linux has by default. BBR goes by its own estimate of the path and leaves a quarter of what
 /// our tunnel carries unused.
 const CONGESTION_CONTROL: &str = "cubic";
 
