@@ -25,6 +25,7 @@
 
 #[doc(hidden)]
 pub mod backlog;
+mod config;
 mod crew;
 mod inbound;
 mod listener;
@@ -56,45 +57,9 @@ use queues::Queues;
 use thread::{Command, CoreSetup, Service, Setup, Tunnel, Worker};
 
 pub use crate::io::{EspRelay, OffloadPolicy, OuterDf};
+pub use config::DataPlaneConfig;
 pub use nat_t::{NatTSendError, NatTSender};
 pub use queues::device_queues;
-
-/// How the workers run.
-#[derive(Debug, Clone)]
-pub struct DataPlaneConfig {
-    /// Threads; at least 1.
-    pub workers: usize,
-    /// Bind worker `i` to the `i`-th CPU this process may use.
-    pub pin: bool,
-    /// Look for packets at most so long before going to sleep, where that has found some of
-    /// late. Costs processor time that nobody else wants, saves wake-ups.
-    pub busy_poll: Duration,
-    /// UDP port of NAT traversal, normally 4500 (RFC 3948 §2).
-    pub nat_t_port: u16,
-    /// Firewall mark of outer packets.
-    pub mark: Option<u32>,
-    /// Socket buffers in bytes.
-    pub socket_buffer: usize,
-    /// "Don't fragment" of outer packets.
-    pub outer_df: OuterDf,
-    /// Segmentation offload of the sockets.
-    pub offload: OffloadPolicy,
-}
-
-impl Default for DataPlaneConfig {
-    fn default() -> Self {
-        Self {
-            workers: 1,
-            pin: true,
-            busy_poll: Duration::from_micros(50),
-            nat_t_port: 4500,
-            mark: None,
-            socket_buffer: 8 << 20,
-            outer_df: OuterDf::default(),
-            offload: OffloadPolicy::default(),
-        }
-    }
-}
 
 /// Takes what is not ESP. Called on worker threads: it must not block.
 pub trait ControlSink: Send + Sync {

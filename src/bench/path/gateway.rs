@@ -33,7 +33,7 @@ pub(in crate::bench) struct GatewayArgs {
     #[arg(long)]
     workers: usize,
     /// Spin for so long before sleeping
-    #[arg(long, default_value_t = 50)]
+    #[arg(long, default_value_t = DataPlaneConfig::BUSY_POLL.as_micros() as u64)]
     busy_poll_us: u64,
 }
 

@@ -19,6 +19,7 @@ use core::fmt;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
+use netns_tests::topology::CONGESTION_CONTROL;
 use serde::{Deserialize, Serialize};
 
 use super::args::Effort;
@@ -81,10 +82,6 @@ impl fmt::Display for Wan {
         })
     }
 }
-
-/// What Linux has by default. BBR goes by its own estimate of the path and leaves a quarter of what
-/// our tunnel carries unused.
-const CONGESTION_CONTROL: &str = "cubic";
 
 /// What to measure on the path.
 #[derive(Debug, Clone, Default, clap::Args)]

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use esp_dataplane::worker::EspRelay;
+use esp_dataplane::worker::{DataPlaneConfig, EspRelay};
 
 use super::Context;
 use super::draft::{duration, number, one_of};
@@ -18,9 +18,6 @@ use crate::logging;
 
 /// More threads than any machine has cores for.
 const MAX_WORKERS: i64 = 256;
-
-/// Long enough for the answer of a host next door, short enough not to be noticed.
-const BUSY_POLL: Duration = Duration::from_micros(50);
 
 const ESP_RELAY: [(&str, EspRelay); 3] = [
     ("auto", EspRelay::Auto),
@@ -78,7 +75,7 @@ pub(super) fn resolve(raw: &RawGateway, context: &mut Context<'_>) -> Option<Gat
         name: value(name, || files.host_name())?,
         workers: value(workers, || 1)?,
         pin_workers: value(raw.pin_workers.clone(), || true)?,
-        busy_poll: value(busy_poll, || BUSY_POLL)?,
+        busy_poll: value(busy_poll, || DataPlaneConfig::BUSY_POLL)?,
         firewall_mark: value(mark.some(), || None)?,
         esp_relay: value(esp_relay, EspRelay::default)?,
         control_socket: value(socket, || PathBuf::from(DEFAULT_CONTROL_SOCKET))?,

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 
 use netns_tests::need::{DUMPCAP, PING};
 use netns_tests::probe::{Amount, Bulk, Capture, Ping, pcap};
-use netns_tests::topology::HOST_B;
+use netns_tests::topology::{CONGESTION_CONTROL, HOST_B};
 use netns_tests::{Lab, LabError, Need, Outcome, TwoSites, isolated};
 
 use pairing::Pairing;
@@ -171,8 +171,7 @@ fn one_transfer(pairing: Pairing, wan: Wan, time: Duration) -> Result<(f64, f64)
         Wan::Gro => sites.wan.carry_single_packets(true)?,
         Wan::NoGro => sites.wan.carry_single_packets(false)?,
     }
-    // What Linux has by default.
-    sites.use_congestion_control("cubic")?;
+    sites.use_congestion_control(CONGESTION_CONTROL)?;
     let mut running = pairing.start(&sites, "aes256gcm16")?;
     running.up()?;
     Ping::to(HOST_B).until_answered(&sites.host_a, Duration::from_secs(5))?;
