@@ -240,6 +240,10 @@ impl Worker {
         loop {
             let has_work = self.core.crew.has_work();
             let looks = !has_work && busy_poll.goes_on(Instant::now());
+            if looks {
+                // First of all whoever was woken by the last packet.
+                rustix::thread::sched_yield();
+            }
             let timeout = (looks || has_work).then(Timespec::default);
             events.clear();
             let spare = rustix::buffer::spare_capacity(&mut events);
@@ -251,7 +255,6 @@ impl Worker {
             }
             self.core.crew.set_rest(self.core.number, false);
             if looks && events.is_empty() {
-                rustix::thread::sched_yield();
                 continue;
             }
             busy_poll.found(Instant::now());

@@ -1,6 +1,7 @@
 //! Traffic between the two hosts, and what it cost. Nothing here looks into a tunnel: every
 //! contender sees the same packets.
 
+mod frames;
 mod rtt;
 mod tcp;
 mod udp;

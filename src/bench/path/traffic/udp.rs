@@ -1,18 +1,17 @@
 //! The highest rate of UDP packets that arrives with less than 0.1 % loss.
 
-use std::io::IoSlice;
+use std::io::ErrorKind;
 use std::net::UdpSocket;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use netns_tests::lab::Host;
-use netns_tests::topology::{HOST_A, HOST_B};
+use netns_tests::topology::HOST_B;
 use netns_tests::{LabError, TwoSites};
-use rustix::net::{MMsgHdr, SendAncillaryBuffer, SendFlags, sendmmsg};
 use serde::{Deserialize, Serialize};
 
 use super::Meter;
+use super::frames::Frames;
 
 /// Loss that a rate may have.
 const LOSS: f64 = 0.001;
@@ -23,8 +22,12 @@ const HEADERS: usize = 28;
 /// The first rate tried, in packets per second.
 const FIRST: f64 = 8_000.0;
 
-/// Trials: about five doublings, then halvings of the interval to within a few percent.
-const STEPS: u32 = 10;
+/// The search ends when the rate is known so well: the same for fast and slow ones.
+const FINE: f64 = 0.02;
+
+/// Trials at most: about five doublings, then six halvings. A tunnel that does not even carry
+/// the first rate ends it.
+const STEPS: u32 = 14;
 
 /// The receiver listens until nothing has come for so long.
 const TAIL: Duration = Duration::from_millis(60);
@@ -33,8 +36,8 @@ const TAIL: Duration = Duration::from_millis(60);
 /// only queues them does not carry the rate: so much later the last one may come.
 const LATE: f64 = 0.1;
 
-/// Packets in one system call of the sender; each passes the sender's stack by itself.
-const BATCH: usize = 32;
+/// The receiver looks so often: it is not woken for every packet.
+const LOOK: Duration = Duration::from_micros(100);
 
 /// A rate that came through.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
@@ -54,11 +57,14 @@ pub(in crate::bench::path) fn highest_rate(
     time: Duration,
     pids: &[u32],
 ) -> Result<Rate, LabError> {
-    let mut flow = Flow::new(&sites.host_a, &sites.host_b, ip_len)?;
+    let mut flow = Flow::new(sites, ip_len)?;
     let mut best = Rate::default();
     let (mut good, mut bad) = (0.0, None);
     let mut next = FIRST;
     for _step in 0..STEPS {
+        if bad.is_some_and(|bad| bad - good < bad * FINE) {
+            break;
+        }
         let trial = flow.best_of_two(next, time, pids)?;
         if trial.rate.loss < LOSS && trial.rate.kpps > best.kpps {
             best = trial.rate;
@@ -80,7 +86,7 @@ struct Trial {
 }
 
 struct Flow {
-    out: UdpSocket,
+    out: Frames,
     into: UdpSocket,
     payload: usize,
     /// Numbers the trials, so that late packets of one are not counted in the next.
@@ -88,25 +94,18 @@ struct Flow {
 }
 
 impl Flow {
-    fn new(from: &Host, to: &Host, ip_len: usize) -> Result<Self, LabError> {
+    fn new(sites: &TwoSites, ip_len: usize) -> Result<Self, LabError> {
         let at = LabError::at::<std::io::Error>;
-        let into = to.enter(|| UdpSocket::bind((HOST_B, 0)))?;
+        let into = sites.host_b.enter(|| UdpSocket::bind((HOST_B, 0)))?;
         let into = into.map_err(at("bind a UDP socket"))?;
-        let target = into.local_addr().map_err(at("UDP address"))?;
-        let out = from.enter(|| {
-            let out = UdpSocket::bind((HOST_A, 0))?;
-            out.connect(target)?;
-            Ok(out)
-        })?;
-        let out = out.map_err(at("connect a UDP socket"))?;
-        into.set_read_timeout(Some(TAIL))
-            .map_err(at("set a time-out"))?;
+        into.set_nonblocking(true).map_err(at("not to wait"))?;
         // The receiver must not be the one that loses. Without the privilege the system's limit
         // has to do.
         let buffer = 16 << 20;
         let _forced = rustix::net::sockopt::set_socket_recv_buffer_size_force(&into, buffer);
+        let target = into.local_addr().map_err(at("UDP address"))?;
         Ok(Self {
-            out,
+            out: Frames::new(sites, target)?,
             into,
             payload: ip_len.saturating_sub(HEADERS),
             trial: 0,
@@ -126,13 +125,17 @@ impl Flow {
 
     fn once(&mut self, rate: f64, time: Duration, pids: &[u32]) -> Result<Trial, LabError> {
         self.trial += 1;
+        let mut payload = vec![0x5a; self.payload];
+        if let Some(number) = payload.first_chunk_mut() {
+            *number = self.trial.to_be_bytes();
+        }
         let flow = &*self;
         let stop = AtomicBool::new(false);
         let meter = Meter::start(pids)?;
         let start = Instant::now();
         let (sent, arrived) = thread::scope(|scope| {
             let receiver = scope.spawn(|| flow.receive(&stop, start));
-            let sent = flow.send(rate, time);
+            let sent = flow.out.send(&payload, rate, time);
             stop.store(true, Ordering::Relaxed);
             (sent, receiver.join().unwrap_or_default())
         });
@@ -153,57 +156,30 @@ impl Flow {
         })
     }
 
-    /// By the schedule, in as small bursts as the clock allows.
-    fn send(&self, rate: f64, time: Duration) -> Result<u64, LabError> {
-        let mut payload = vec![0x5a; self.payload];
-        if let Some(number) = payload.first_chunk_mut() {
-            *number = self.trial.to_be_bytes();
-        }
-        let slice = [IoSlice::new(&payload)];
-        let start = Instant::now();
-        let mut sent = 0_u64;
-        loop {
-            let elapsed = start.elapsed();
-            if elapsed >= time {
-                return Ok(sent);
-            }
-            let due = (rate * elapsed.as_secs_f64()) as u64;
-            let count = usize::try_from(due.saturating_sub(sent)).unwrap_or(BATCH);
-            if count == 0 {
-                thread::sleep(Duration::from_micros(50));
-                continue;
-            }
-            let mut controls: [SendAncillaryBuffer<'_, '_, '_>; BATCH] = Default::default();
-            let mut messages: Vec<MMsgHdr<'_>> = controls
-                .iter_mut()
-                .take(count)
-                .map(|control| MMsgHdr::new(&slice, control))
-                .collect();
-            match sendmmsg(&self.out, &mut messages, SendFlags::empty()) {
-                Ok(count) => sent += count as u64,
-                Err(rustix::io::Errno::NOBUFS | rustix::io::Errno::AGAIN) => {}
-                Err(error) => return Err(LabError::at("send a UDP packet")(error)),
-            }
-        }
-    }
-
-    /// Counts packets of this trial until none comes any more; when the last one came.
+    /// Counts packets of this trial until none has come for [`TAIL`] after the stop; when the
+    /// last one came.
     fn receive(&self, stop: &AtomicBool, start: Instant) -> (u64, Duration) {
         let mut packet = [0; 2048];
         let (mut received, mut last) = (0, Duration::ZERO);
         loop {
-            match self.into.recv(&mut packet) {
-                Ok(_) if packet.first_chunk() == Some(&self.trial.to_be_bytes()) => {
-                    received += 1;
-                    // The clock is read now and then only: it costs as much as a packet.
-                    if received % 64 == 0 {
-                        last = start.elapsed();
+            let before = received;
+            loop {
+                match self.into.recv(&mut packet) {
+                    Ok(_) if packet.first_chunk() == Some(&self.trial.to_be_bytes()) => {
+                        received += 1;
                     }
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                    // Late ones; or an error that was for an earlier packet.
+                    Ok(_) | Err(_) => {}
                 }
-                Ok(_late) => {}
-                Err(_) if stop.load(Ordering::Relaxed) => return (received, last),
-                Err(_) => {}
             }
+            let now = start.elapsed();
+            if received > before {
+                last = now;
+            } else if stop.load(Ordering::Relaxed) && now > last + TAIL {
+                return (received, last);
+            }
+            thread::sleep(LOOK);
         }
     }
 }
