@@ -182,6 +182,21 @@ fn flow(source: IpAddr, destination: IpAddr, protocol: u8, ports: Option<(u16, u
     }
 }
 
+/// Whether a packet is a fragment, the first or a later one (RFC 791 §3.1, RFC 8200 §4.5; in IPv6
+/// only where the fragment header comes first).
+pub(crate) fn is_fragment(packet: &[u8]) -> bool {
+    /// More fragments, and the offset.
+    const V4_FIELDS: u16 = 0x3fff;
+    const V6_HEADER: u8 = 44;
+    let (Some(version), Some(header)) = (IpVersion::of(packet), packet.first_chunk::<8>()) else {
+        return false;
+    };
+    match version {
+        IpVersion::V4 => u16::from_be_bytes([header[6], header[7]]) & V4_FIELDS != 0,
+        IpVersion::V6 => header[6] == V6_HEADER,
+    }
+}
+
 /// Walks the extension headers (RFC 8200 §4). A chain that is cut leaves the protocol at the
 /// last header it named, without ports, so that only a selector for any protocol matches.
 fn upper_layer_v6(packet: &[u8], first: u8) -> (u8, Option<(u16, u16)>) {

@@ -35,6 +35,7 @@ use esp_dataplane::worker::DataPlaneError;
 use vti::NetError;
 
 pub use pair::{AddressError, PairError};
+pub(crate) use tunnels::TX_QUEUE_LEN;
 pub use tunnels::TunnelError;
 
 use crate::cli::RunOptions;

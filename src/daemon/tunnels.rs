@@ -16,9 +16,11 @@ use vti::{LinkSettings, MssClamp, NetError, Netlink, Route, Tun, TunConfig, TunE
 
 use crate::config::{Mss, ResolvedConnection, VtiConfig};
 
-/// Length of the kernel's queue in front of the TUN device, in packets. Long enough for the
-/// bursts of a few TCP senders, short enough not to hide congestion from them.
-const TX_QUEUE_LEN: u32 = 1000;
+/// Length of each of the kernel's queues in front of the TUN device, in packets. Long enough for
+/// the bursts of a few TCP senders, and for half a million packets a second while a worker waits
+/// for its CPU until the kernel's tick (4 ms on many machines); short enough not to hide
+/// congestion from them.
+pub(crate) const TX_QUEUE_LEN: u32 = 2000;
 
 /// The kernel's main routing table.
 const MAIN_TABLE: u32 = 254;

@@ -46,6 +46,21 @@ fn a_later_fragment_shows_no_ports() {
 }
 
 #[test]
+fn fragments_are_known_by_their_header() {
+    for (fragment, expected) in [
+        (0x4000, false),
+        (0x2000, true),
+        (0x2001, true),
+        (0x0001, true),
+    ] {
+        assert_eq!(is_fragment(&ipv4(17, fragment, 0, &PORTS)), expected);
+    }
+    assert!(is_fragment(&ipv6(44, &PORTS)));
+    assert!(!is_fragment(&ipv6(17, &PORTS)));
+    assert!(!is_fragment(&[0x45, 0]));
+}
+
+#[test]
 fn icmp_shows_no_ports() {
     assert_eq!(flow_of(&ipv4(1, 0, 0, &PORTS)).unwrap().source_port, None);
 }

@@ -106,7 +106,7 @@ impl Core {
         let Ok(flow) = flow_of(packet.packet()) else {
             return self.refuse(DropReason::NotIp, segments as u64);
         };
-        tunnel.queues.note(&flow, number);
+        tunnel.queues.note(packet.packet(), &flow, number);
         let sa = self
             .pipeline
             .outbound(tunnel.connection, &flow, segments as u64);

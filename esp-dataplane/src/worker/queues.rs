@@ -24,7 +24,7 @@ use std::hash::{BuildHasher, RandomState};
 use ipsec_types::Flow;
 use vti::{Offloads, TunQueue};
 
-use crate::inner::flow_of;
+use crate::inner::{flow_of, is_fragment};
 
 /// More flows than this at a time share queues; each queue costs a file descriptor.
 const PER_WORKER: usize = 8;
@@ -84,12 +84,12 @@ impl Queues {
     }
 
     /// A packet of the flow was read from a queue.
-    pub(super) fn note(&self, flow: &Flow, queue: usize) {
+    pub(super) fn note(&self, packet: &[u8], flow: &Flow, queue: usize) {
         if self.queues.len() <= 1 {
             return;
         }
         let queue = u16::try_from(queue).unwrap_or(UNKNOWN);
-        let group = self.comes_by.get(self.group(flow));
+        let group = self.comes_by.get(self.group(&steered_by(packet, *flow)));
         // Not written unless it changes: the line would go from worker to worker.
         if let Some(group) = group.filter(|group| group.load(Ordering::Relaxed) != queue) {
             group.store(queue, Ordering::Relaxed);
@@ -104,7 +104,7 @@ impl Queues {
             return self.queues.first();
         }
         // What is no flow has no order either.
-        let group = flow_of(head).map_or(0, |flow| self.group(&reversed(&flow)));
+        let group = flow_of(head).map_or(0, |flow| self.group(&reversed(&steered_by(head, flow))));
         let known = self.comes_by.get(group)?.load(Ordering::Relaxed);
         let known = self.queues.get(usize::from(known));
         known.or_else(|| self.queues.get(own.start + group % own.len().max(1)))
@@ -113,6 +113,19 @@ impl Queues {
     fn group(&self, flow: &Flow) -> usize {
         // The low bits are as good as any.
         self.hasher.hash_one(flow) as usize % GROUPS
+    }
+}
+
+/// What the kernel steers a packet by: of fragments, also of a flow's first one, it sees addresses
+/// and protocol alone. To it they are a flow of their own.
+fn steered_by(packet: &[u8], flow: Flow) -> Flow {
+    if !is_fragment(packet) {
+        return flow;
+    }
+    Flow {
+        source_port: None,
+        destination_port: None,
+        ..flow
     }
 }
 
@@ -177,11 +190,36 @@ mod tests {
             let answer = packet(port);
             let flow = reversed(&flow_of(&answer).unwrap());
             let other = usize::from(port % 8);
-            queues.note(&flow, other);
+            queues.note(&answer, &flow, other);
             let queue = queues.of_flow(&answer, &(0..2)).unwrap();
             let expected = queues.get(other).unwrap();
             assert_eq!(queue.as_fd().as_raw_fd(), expected.as_fd().as_raw_fd());
         }
+    }
+
+    #[test]
+    fn a_first_fragment_says_nothing_of_the_whole_packets_queue() {
+        use std::os::fd::AsFd;
+        let queues = queues(8);
+        let whole = packet(700);
+        let mut fragment = whole;
+        fragment[6] = 0x20; // more fragments
+        let note = |packet: &[u8], queue| {
+            let flow = reversed(&flow_of(packet).unwrap());
+            queues.note(packet, &flow, queue);
+        };
+        let queue_of = |packet: &[u8]| {
+            let queue = queues.of_flow(packet, &(0..8)).unwrap();
+            queue.as_fd().as_raw_fd()
+        };
+        let number = |queue: usize| queues.get(queue).unwrap().as_fd().as_raw_fd();
+        note(&whole, 3);
+        note(&fragment, 5);
+        assert_eq!(queue_of(&whole), number(3));
+        assert_eq!(queue_of(&fragment), number(5));
+        let mut later = fragment;
+        later[7] = 1; // its offset
+        assert_eq!(queue_of(&later), number(5), "fragments stay together");
     }
 
     #[test]

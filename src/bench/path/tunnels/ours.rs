@@ -10,6 +10,7 @@ use netns_tests::topology::{A_NET, A_WAN, B_NET, B_WAN};
 use netns_tests::{LabError, TwoSites};
 
 use super::Running;
+use crate::daemon::TX_QUEUE_LEN;
 
 /// The tunnel device of either gateway.
 pub(in crate::bench::path) const DEVICE: &str = "vti-bench";
@@ -31,7 +32,9 @@ pub(super) fn start_static(sites: &TwoSites, words: &str) -> Result<Running, Lab
     let mut b = gateway(&sites.gw_b, "b", words)?;
     for (process, host, other) in [(&mut a, &sites.gw_a, B_NET), (&mut b, &sites.gw_b, A_NET)] {
         process.wait_for_line("ready", READY)?;
-        host.ip(&format!("link set {DEVICE} mtu {MTU} txqueuelen 1000 up"))?;
+        host.ip(&format!(
+            "link set {DEVICE} mtu {MTU} txqueuelen {TX_QUEUE_LEN} up"
+        ))?;
         host.ip(&format!("route add {other} dev {DEVICE}"))?;
     }
     Ok(Running::new(vec![a.pid(), b.pid()]).holding(a).holding(b))
