@@ -5,6 +5,7 @@
 //!  10.1.0.2     vipsec   (WAN)      strongSwan  10.2.0.2
 //! ```
 
+use std::net::UdpSocket;
 use std::time::Duration;
 
 use netns_tests::lab::wait_for;
@@ -16,6 +17,7 @@ use netns_tests::tunnel::{
     expect_ping, expect_pings, policy_a, route_a, swan_policy_b, swan_route_b,
 };
 use netns_tests::{Lab, TwoSites, need, scenario};
+use rustix::process::Signal;
 
 #[test]
 fn we_initiate() {
@@ -462,6 +464,41 @@ fn protocol_50_only_against_a_udp_only_peer() {
             "{status:?}"
         );
         assert!(theirs.installed()?.len() <= 1);
+        Ok(())
+    });
+}
+
+/// A worker may wait for its CPU as long as a tick of the kernel: what comes meanwhile waits in the
+/// device's queue, at half a million packets a second too.
+#[test]
+fn a_burst_waits_for_a_worker_without_a_cpu() {
+    const BURST: usize = 1_900;
+    const PATIENCE: Duration = Duration::from_secs(10);
+    scenario(AGAINST_OURSELVES, || {
+        let mut pair = AgainstOurselves::start(&policy_a(), &vipsec::Options::default())?;
+        pair.bring_up()?;
+        expect_pings(&pair.sites)?;
+        let receiver = pair
+            .sites
+            .host_b
+            .enter(|| UdpSocket::bind((HOST_B, 6000)))??;
+        let sender = pair.sites.host_a.enter(|| UdpSocket::bind((HOST_A, 0)))??;
+        // All of them wait in its buffer until they are read.
+        rustix::net::sockopt::set_socket_recv_buffer_size_force(&receiver, 8 << 20)?;
+        receiver.set_read_timeout(Some(PATIENCE))?;
+        pair.a.process().suspend()?;
+        for number in 0..BURST {
+            sender.send_to(&number.to_be_bytes(), (HOST_B, 6000))?;
+        }
+        pair.a.process().signal(Signal::CONT)?;
+        let mut buffer = [0; size_of::<usize>()];
+        let arrived = (0..BURST)
+            .take_while(|number| {
+                let received = receiver.recv(&mut buffer).is_ok();
+                received && usize::from_be_bytes(buffer) == *number
+            })
+            .count();
+        assert_eq!(arrived, BURST, "not all arrived in order");
         Ok(())
     });
 }

@@ -1,6 +1,6 @@
 //! UDP packets that host A puts on its link as whole Ethernet frames, past its own IP stack.
-//! Through the stack one thread spends more on a packet than both gateways together, and the
-//! figure would be the sender's.
+//! Through the stack one thread reached its own limit before the tunnel reached its, and the figure
+//! was the sender's.
 
 use std::io::IoSlice;
 use std::net::{IpAddr, SocketAddr};

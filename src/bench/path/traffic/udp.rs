@@ -155,8 +155,8 @@ impl Flow {
         })
     }
 
-    /// Counts packets of this trial until none has come for [`TAIL`] after the stop; when the
-    /// last one came.
+    /// Counts packets of this trial until the sender has stopped and none has come for [`TAIL`];
+    /// when the last one came.
     fn receive(&self, stop: &AtomicBool, start: Instant) -> (u64, Duration) {
         let mut packet = [0; 2048];
         let (mut received, mut last) = (0, Duration::ZERO);
