@@ -176,8 +176,8 @@ fn the_systemd_unit_gives_what_the_daemon_needs_and_no_more() {
     assert_eq!((one("Type"), one("NotifyAccess")), ("notify", "main"));
     assert_eq!(one("ExecStart"), "/usr/bin/vipsec run");
     assert_eq!(one("ExecReload"), "/usr/bin/vipsec reload");
-    // Interfaces and routes; protocol 50; the ports 500 and 4500. Nothing else.
-    let needed = "CAP_NET_ADMIN CAP_NET_RAW CAP_NET_BIND_SERVICE";
+    // Interfaces and routes; protocol 50; the ports 500 and 4500; real-time workers. Nothing else.
+    let needed = "CAP_NET_ADMIN CAP_NET_RAW CAP_NET_BIND_SERVICE CAP_SYS_NICE";
     assert_eq!(one("CapabilityBoundingSet"), needed);
     assert_eq!(one("AmbientCapabilities"), needed);
     assert_eq!(one("DeviceAllow"), "/dev/net/tun rw");

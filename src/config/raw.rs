@@ -30,6 +30,7 @@ section! {
         workers: i64,
         pin_workers: bool,
         busy_poll: DurationText,
+        real_time: bool,
         firewall_mark: i64,
         esp_relay: String,
         control_socket: String,

@@ -50,6 +50,8 @@ pub struct Gateway {
     pub pin_workers: bool,
     /// How long an idle worker spins before it sleeps; zero sleeps at once.
     pub busy_poll: Duration,
+    /// Whether workers go before ordinary programs beside streams.
+    pub real_time: bool,
     /// Firewall mark (`SO_MARK`) of everything the daemon sends to peers.
     pub firewall_mark: Option<u32>,
     /// Whether protocol 50 goes through the kernel in trains.

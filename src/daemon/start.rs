@@ -136,6 +136,7 @@ fn parts(
             workers: config.gateway.workers,
             pin: config.gateway.pin_workers,
             busy_poll: config.gateway.busy_poll,
+            real_time: config.gateway.real_time,
             mark,
             offload: OffloadPolicy {
                 esp_relay: config.gateway.esp_relay,

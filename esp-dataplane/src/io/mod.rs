@@ -432,6 +432,10 @@ io_counters! {
     bursts_shared,
     /// Inbound bursts that came by another worker's socket and were opened by this one.
     bursts_helped,
+    /// Times a worker has gone before ordinary programs, for a stream.
+    real_time_taken,
+    /// Times it has given that up because it left them less than a tenth of its CPU.
+    real_time_spent,
     /// Trains that the kernel refused to cut and that were sent packet by packet.
     uncut_trains,
     /// Packets and super-packets given back to the kernel while a tunnel is reflected.

@@ -13,6 +13,8 @@ pub struct DataPlaneConfig {
     pub pin: bool,
     /// Look for packets at most so long before going to sleep, where that has paid of late.
     pub busy_poll: Duration,
+    /// Go before ordinary programs beside streams, where the kernel permits it.
+    pub real_time: bool,
     /// UDP port of NAT traversal, normally 4500 (RFC 3948 §2).
     pub nat_t_port: u16,
     /// Firewall mark of outer packets.
@@ -36,6 +38,7 @@ impl Default for DataPlaneConfig {
             workers: 1,
             pin: true,
             busy_poll: Self::BUSY_POLL,
+            real_time: true,
             nat_t_port: 4500,
             mark: None,
             socket_buffer: 8 << 20,

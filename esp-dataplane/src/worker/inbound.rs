@@ -305,8 +305,11 @@ impl Core {
 
     /// Writes what the coalescer holds.
     fn write_out(&mut self, buffer: &mut [u8], ports: &Ports) {
-        let (mut writes, mut refused) = (0, 0);
+        let (mut writes, mut refused, mut streamed) = (0, 0, 0);
         self.coalescer.drain(buffer, |tag, header, parts| {
+            if parts.len() > 1 {
+                streamed += parts.iter().map(|part| part.len()).sum::<usize>();
+            }
             let port = ports.get(tag);
             let head = parts.first().map_or(&[][..], |head| head);
             let queue = port.and_then(|port| port.queues.of_flow(head, &port.own));
@@ -316,6 +319,7 @@ impl Core {
                 refused += parts.len() as u64;
             }
         });
+        self.streamed += streamed;
         count(&self.counters.tun_writes, writes);
         if refused > 0 {
             self.refuse(DropReason::TunFull, refused);

@@ -25,6 +25,7 @@
 
 #[doc(hidden)]
 pub mod backlog;
+mod busy_poll;
 mod config;
 mod crew;
 mod inbound;
@@ -33,6 +34,7 @@ mod nat_t;
 mod outbound;
 mod outbox;
 mod ports;
+mod precedence;
 mod queues;
 mod schedule;
 mod thread;
@@ -178,6 +180,7 @@ impl DataPlane {
             let counters = Arc::new(IoCounters::default());
             let setup = Setup {
                 busy_poll: plane.config.busy_poll,
+                real_time: plane.config.real_time,
                 cpu: cpus.get(number % cpus.len().max(1)).copied(),
                 wake: Arc::clone(&wake),
                 inbox,

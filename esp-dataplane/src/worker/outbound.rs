@@ -114,6 +114,9 @@ impl Core {
             return;
         };
         self.outbox.use_sa(sa, &mut self.pipeline);
+        if segments > 1 {
+            self.streamed += packet.packet().len();
+        }
         let class = outer_traffic_class(traffic_class(packet.packet()));
         if packet.segment_len(0) > usize::from(tunnel.mtu) {
             return self.carry_too_big(tunnel, packet, class);

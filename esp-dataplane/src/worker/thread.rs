@@ -15,12 +15,14 @@ use vti::icmp::AnswerLimit;
 use vti::{Coalescer, MssLimits, VirtioHeader};
 
 use super::ControlSink;
+use super::busy_poll::BusyPoll;
 use super::crew::Crew;
 use super::listener::{Inlet, Listener};
 use super::outbox::Outbox;
 use super::ports::{Port, Ports};
+use super::precedence::Precedence;
 use super::queues::Queues;
-use super::schedule::{BusyPoll, ask_for_short_slices, pin_to};
+use super::schedule::pin_to;
 use crate::io::{IoCounters, RxBatch, Train, TxScratch, count};
 use crate::packet::OpenSlot;
 use crate::pipeline::Pipeline;
@@ -29,6 +31,7 @@ use crate::pipeline::stages::Stages;
 /// What a worker is started with.
 pub(super) struct Setup {
     pub(super) busy_poll: Duration,
+    pub(super) real_time: bool,
     pub(super) cpu: Option<usize>,
     pub(super) wake: Arc<OwnedFd>,
     pub(super) inbox: Receiver<Command>,
@@ -179,6 +182,8 @@ pub(super) struct Core {
     pub(super) pressed: u32,
     /// Bytes received and laid out for sending in this round.
     pub(super) moved: usize,
+    /// Bytes of super-packets read from and written to tunnel devices in this round.
+    pub(super) streamed: usize,
 }
 
 impl Core {
@@ -200,6 +205,7 @@ impl Core {
             number: setup.number,
             pressed: 0,
             moved: 0,
+            streamed: 0,
         }
     }
 }
@@ -210,9 +216,7 @@ impl Worker {
         if let Some(cpu) = setup.cpu {
             pin_to(cpu);
         }
-        if let Err(error) = ask_for_short_slices() {
-            tracing::debug!(%error, "no short time slices for a worker");
-        }
+        let precedence = Precedence::take(setup.real_time);
         let worker = epoll::create(epoll::CreateFlags::CLOEXEC).map(|epoll| Self {
             epoll,
             wake: setup.wake,
@@ -225,7 +229,7 @@ impl Worker {
         });
         match worker {
             Ok(mut worker) => {
-                if let Err(error) = worker.serve() {
+                if let Err(error) = worker.serve(precedence) {
                     tracing::error!(%error, "a data-plane worker cannot go on");
                 }
             }
@@ -233,7 +237,7 @@ impl Worker {
         }
     }
 
-    fn serve(&mut self) -> io::Result<()> {
+    fn serve(&mut self, mut precedence: Option<Precedence>) -> io::Result<()> {
         self.watch(&Arc::clone(&self.wake), Source::Wake)?;
         let mut events = Vec::with_capacity(EVENTS);
         let mut busy_poll = BusyPoll::new(self.busy_poll);
@@ -257,13 +261,22 @@ impl Worker {
             if looks && events.is_empty() {
                 continue;
             }
-            busy_poll.found(Instant::now());
+            let now = Instant::now();
+            busy_poll.found(now);
+            if let Some(precedence) = &mut precedence {
+                precedence.found(now);
+            }
             let (woken, received) = self.serve_ready(&events);
             // Whoever receives has the next burst of its own to look after first.
             if !received && self.core.crew.has_work() {
                 self.core.help();
             }
-            busy_poll.done(Instant::now(), core::mem::take(&mut self.core.moved));
+            let now = Instant::now();
+            busy_poll.done(now, core::mem::take(&mut self.core.moved));
+            let streamed = core::mem::take(&mut self.core.streamed);
+            if let Some(precedence) = &mut precedence {
+                precedence.done(now, streamed, &self.core.counters);
+            }
             // Commands come last: an event of this round never meets a source that took the
             // place of the one it was for.
             if woken && self.obey() {

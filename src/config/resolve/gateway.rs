@@ -76,6 +76,7 @@ pub(super) fn resolve(raw: &RawGateway, context: &mut Context<'_>) -> Option<Gat
         workers: value(workers, || 1)?,
         pin_workers: value(raw.pin_workers.clone(), || true)?,
         busy_poll: value(busy_poll, || DataPlaneConfig::BUSY_POLL)?,
+        real_time: value(raw.real_time.clone(), || true)?,
         firewall_mark: value(mark.some(), || None)?,
         esp_relay: value(esp_relay, EspRelay::default)?,
         control_socket: value(socket, || PathBuf::from(DEFAULT_CONTROL_SOCKET))?,

@@ -95,7 +95,7 @@ fn five_lines_are_enough() {
 /// A file that leaves nothing to a default.
 fn everything_said() -> ResolvedConfig {
     let text = format!(
-        "[gateway]\nname = \"gw-a\"\nworkers = 2\npin_workers = false\nbusy_poll = \"50us\"\n\
+        "[gateway]\nname = \"gw-a\"\nworkers = 2\npin_workers = false\nbusy_poll = \"50us\"\nreal_time = false\n\
          firewall_mark = 0x42\nesp_relay = \"off\"\ncontrol_socket = \"/tmp/v.sock\"\nlog = \"info,ikev1=debug\"\n{MINIMAL}\
          profile = \"azure-route-based\"\nlocal_id = \"fqdn:gw.example.org\"\nremote_id = \"any\"\n\
          start = \"respond\"\nmode = \"main\"\nencapsulation = \"udp\"\nfragmentation = false\n\
@@ -121,6 +121,7 @@ fn every_value_can_be_overridden() {
         ("gw-a", 2, false)
     );
     assert_eq!(gateway.busy_poll, Duration::from_micros(50));
+    assert!(!gateway.real_time);
     assert_eq!(gateway.firewall_mark, Some(0x42));
     assert_eq!(gateway.esp_relay, EspRelay::Off);
     assert_eq!(gateway.log, "info,ikev1=debug");

@@ -1,0 +1,128 @@
+//! When a worker sleeps.
+
+use core::time::Duration;
+use std::time::Instant;
+
+/// Whether a worker without work looks for packets for a while before it sleeps.
+///
+/// A wake-up costs more than looking for tens of microseconds, on a virtual machine most of all.
+/// But where packets come seldom, looking finds none. So the last gaps decide: a gap shorter
+/// than the time limit earns two tries, a try in vain costs one. An answer that comes soon after
+/// its question is waited for although the next question comes late; packets that come one by
+/// one at long intervals are slept for. Beside trains nobody looks: there a wake-up costs little,
+/// and the hosts or another worker may be short of a CPU.
+#[derive(Debug)]
+pub(super) struct BusyPoll {
+    limit: Duration,
+    tries: u8,
+    idle_since: Instant,
+    /// This gap's try is over.
+    gave_up: bool,
+    last_train: Option<Instant>,
+}
+
+impl BusyPoll {
+    const MOST_TRIES: u8 = 4;
+
+    /// A round that moved so many bytes had a train.
+    const TRAIN: usize = 16 * 1024;
+
+    /// So long after a train there may be others.
+    const BESIDE: Duration = Duration::from_millis(1);
+
+    /// Never looks when `limit` is zero.
+    pub(super) fn new(limit: Duration) -> Self {
+        Self {
+            limit,
+            tries: 0,
+            idle_since: Instant::now(),
+            gave_up: true,
+            last_train: None,
+        }
+    }
+
+    /// There is no work at `now`: whether to go on looking.
+    pub(super) fn goes_on(&mut self, now: Instant) -> bool {
+        if self.tries == 0 || self.gave_up {
+            return false;
+        }
+        if now.saturating_duration_since(self.idle_since) < self.limit {
+            return true;
+        }
+        self.tries -= 1;
+        self.gave_up = true;
+        false
+    }
+
+    /// Work was found at `now`, by looking or by being woken.
+    pub(super) fn found(&mut self, now: Instant) {
+        if now.saturating_duration_since(self.idle_since) < self.limit {
+            self.tries = Self::MOST_TRIES.min(self.tries + 2);
+        }
+    }
+
+    /// The work is done at `now`; it moved so many bytes.
+    pub(super) fn done(&mut self, now: Instant, bytes: usize) {
+        self.idle_since = now;
+        if bytes >= Self::TRAIN {
+            self.last_train = Some(now);
+        }
+        let is_beside = |train: Instant| now.saturating_duration_since(train) < Self::BESIDE;
+        self.gave_up = self.last_train.is_some_and(is_beside);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The gaps of some traffic; how many of them are looked through to their end or the limit.
+    fn looked(limit_us: u64, gaps_us: &[u64]) -> usize {
+        let mut poll = BusyPoll::new(Duration::from_micros(limit_us));
+        let mut now = Instant::now();
+        poll.done(now, 100);
+        let mut looked = 0;
+        for gap in gaps_us {
+            looked += usize::from(poll.goes_on(now));
+            let end = now + Duration::from_micros(*gap);
+            let limit = now + Duration::from_micros(limit_us);
+            poll.goes_on(end.min(limit));
+            now = end;
+            poll.found(now);
+            poll.done(now, 100);
+        }
+        looked
+    }
+
+    #[test]
+    fn answers_that_come_soon_are_waited_for() {
+        let questions_and_answers = [40, 1000].repeat(50);
+        assert_eq!(looked(50, &questions_and_answers), 99);
+    }
+
+    #[test]
+    fn packets_far_apart_are_slept_for() {
+        assert_eq!(looked(50, &[200; 100]), 0);
+        let lull_after_a_rush = [[10; 100], [200; 100]].concat();
+        assert_eq!(looked(50, &lull_after_a_rush), 99 + 4);
+    }
+
+    #[test]
+    fn nobody_looks_beside_trains() {
+        let mut poll = BusyPoll::new(Duration::from_micros(50));
+        let now = Instant::now();
+        poll.done(now, 100);
+        poll.found(now);
+        poll.done(now, 64 << 10);
+        assert!(!poll.goes_on(now));
+        poll.done(now + BusyPoll::BESIDE / 2, 100);
+        assert!(!poll.goes_on(now + BusyPoll::BESIDE / 2));
+        poll.done(now + BusyPoll::BESIDE, 100);
+        assert!(poll.goes_on(now + BusyPoll::BESIDE));
+    }
+
+    #[test]
+    fn a_limit_of_zero_never_looks() {
+        assert_eq!(looked(0, &[0, 1, 1000]), 0);
+    }
+}

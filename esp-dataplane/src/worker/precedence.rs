@@ -1,0 +1,299 @@
+//! When a worker goes before every ordinary program.
+//!
+//! The kernel's own forwarding does: softirqs run before any program, and when they find no end
+//! they go on as a thread that shares the CPU with others (`ksoftirqd`). A worker does the same:
+//! beside super-packets it is real-time (`SCHED_RR`) for as long as it leaves others a tenth of
+//! its CPU, and when it does not, it is ordinary for a while.
+//!
+//! ```text
+//!                super-packet                         1 ms without one
+//!   ordinary ------------------>  real-time  -----------------------------> ordinary
+//!            <------------------             its credit is used up
+//!             for PAUSE, then the credit is full again
+//! ```
+//!
+//! Beside super-packets only: those are the streams that fill queues and CPUs, beside which
+//! everybody else waits. Where packets come one by one, a worker that interrupts their sender
+//! for each finds no two at once, and the sum of both suffers.
+
+use core::time::Duration;
+use std::time::Instant;
+
+use super::schedule::Attributes;
+use crate::io::{IoCounters, count};
+
+/// A round that moved so many bytes of super-packets had a stream.
+const STREAM: usize = 16 * 1024;
+
+/// So long after a super-packet there may be others.
+const BESIDE: Duration = Duration::from_millis(1);
+
+/// Work without rest, before it is ordinary again: what a program has to wait for it at most.
+const FULL: Duration = Duration::from_millis(10);
+
+/// Rest earns so many times its length: one tenth of the time is rest, then.
+const EARNS: u32 = 9;
+
+/// How long it is ordinary when its credit is used up.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// What a worker's policy becomes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Change {
+    RealTime,
+    /// No stream any more.
+    Ordinary,
+    /// No rest.
+    Spent,
+}
+
+/// The account of one worker.
+#[derive(Debug)]
+struct Account {
+    is_real_time: bool,
+    credit: Duration,
+    /// The last time that work began or ended.
+    mark: Instant,
+    last_stream: Option<Instant>,
+    spent_at: Option<Instant>,
+}
+
+impl Account {
+    fn new(now: Instant) -> Self {
+        Self {
+            is_real_time: false,
+            credit: FULL,
+            mark: now,
+            last_stream: None,
+            spent_at: None,
+        }
+    }
+
+    /// Work begins: it has rested until now.
+    fn begin(&mut self, now: Instant) {
+        let earned = now.saturating_duration_since(self.mark) * EARNS;
+        self.credit = FULL.min(self.credit + earned);
+        self.mark = now;
+    }
+
+    /// The work is done; it moved so many bytes of super-packets.
+    fn end(&mut self, now: Instant, streamed: usize) -> Option<Change> {
+        let worked = now.saturating_duration_since(self.mark);
+        self.mark = now;
+        if streamed >= STREAM {
+            self.last_stream = Some(now);
+        }
+        let since = |then: Instant| now.saturating_duration_since(then);
+        if self.spent_at.is_some_and(|then| since(then) >= PAUSE) {
+            self.spent_at = None;
+            self.credit = FULL;
+        }
+        if self.is_real_time {
+            self.credit = self.credit.saturating_sub(worked);
+        }
+        let beside = self.last_stream.is_some_and(|then| since(then) < BESIDE);
+        match (self.is_real_time, beside) {
+            (true, _) if self.credit.is_zero() => {
+                self.is_real_time = false;
+                self.spent_at = Some(now);
+                Some(Change::Spent)
+            }
+            (true, false) => {
+                self.is_real_time = false;
+                Some(Change::Ordinary)
+            }
+            (false, true) if self.spent_at.is_none() => {
+                self.is_real_time = true;
+                Some(Change::RealTime)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Keeps the calling thread's policy; it stays on that thread.
+pub(super) struct Precedence {
+    ordinary: Attributes,
+    account: Account,
+}
+
+impl Precedence {
+    /// Gives the calling thread short slices, and precedence from now on if that is wanted.
+    /// Nothing is changed, now or later, where an operator has chosen another policy.
+    pub(super) fn take(is_wanted: bool) -> Option<Self> {
+        let own = Attributes::current();
+        let ordinary = match own.map(|own| own.is_ordinary().then(|| own.in_short_slices())) {
+            Ok(Some(ordinary)) => ordinary,
+            Ok(None) => return None,
+            Err(error) => {
+                tracing::debug!(%error, "a worker does not know its scheduling policy");
+                return None;
+            }
+        };
+        if let Err(error) = ordinary.apply() {
+            tracing::debug!(%error, "no short time slices for a worker");
+        }
+        if !is_wanted || is_denied(ordinary) {
+            return None;
+        }
+        Some(Self {
+            ordinary,
+            account: Account::new(Instant::now()),
+        })
+    }
+
+    /// Work begins at `now`.
+    pub(super) fn found(&mut self, now: Instant) {
+        self.account.begin(now);
+    }
+
+    /// The work is done at `now`; it moved so many bytes of super-packets.
+    pub(super) fn done(&mut self, now: Instant, streamed: usize, counters: &IoCounters) {
+        let Some(change) = self.account.end(now, streamed) else {
+            return;
+        };
+        let attributes = match change {
+            Change::RealTime => {
+                count(&counters.real_time_taken, 1);
+                self.ordinary.in_real_time()
+            }
+            Change::Spent => {
+                count(&counters.real_time_spent, 1);
+                self.ordinary
+            }
+            Change::Ordinary => self.ordinary,
+        };
+        if let Err(error) = attributes.apply() {
+            tracing::debug!(%error, ?change, "a worker keeps the scheduling policy it has");
+        }
+    }
+}
+
+/// Tries once, so that the log says at the start what is missing.
+fn is_denied(ordinary: Attributes) -> bool {
+    let tried = ordinary.in_real_time().apply();
+    let back = ordinary.apply();
+    let Err(error) = tried.and(back) else {
+        return false;
+    };
+    tracing::info!(
+        %error,
+        "a worker shares its CPU with other programs also beside streams: the kernel grants it \
+         no real-time priority; give the daemon CAP_SYS_NICE, or set real_time = false"
+    );
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BIG: usize = 64 * 1024;
+
+    fn us(microseconds: u64) -> Duration {
+        Duration::from_micros(microseconds)
+    }
+
+    /// Rounds of so much work and so much rest with super-packets: the changes, each with its
+    /// time.
+    fn rounds(count: u32, work: Duration, rest: Duration) -> Vec<(Duration, Change)> {
+        let start = Instant::now();
+        let mut account = Account::new(start);
+        let mut now = start;
+        let mut changes = Vec::new();
+        for _round in 0..count {
+            account.begin(now);
+            now += work;
+            if let Some(change) = account.end(now, BIG) {
+                changes.push((now - start, change));
+            }
+            now += rest;
+        }
+        changes
+    }
+
+    #[test]
+    fn a_stream_has_precedence_while_a_tenth_is_left_to_others() {
+        let changes = rounds(10_000, us(90), us(10));
+        assert_eq!(changes, [(us(90), Change::RealTime)]);
+    }
+
+    #[test]
+    fn whoever_does_not_rest_is_ordinary_for_a_third_of_the_time() {
+        let changes = rounds(10_000, us(100), us(0));
+        let mut at = us(100);
+        for (index, change) in changes.iter().enumerate() {
+            let (expected, lasts) = match index % 2 {
+                0 => (Change::RealTime, FULL),
+                _ => (Change::Spent, PAUSE),
+            };
+            assert_eq!(*change, (at, expected));
+            at += lasts;
+        }
+        // In one second 66 times to and fro, and once more.
+        assert_eq!(changes.len(), 133);
+    }
+
+    #[test]
+    fn a_little_less_than_a_tenth_is_not_enough() {
+        let changes = rounds(10_000, us(92), us(8));
+        let spent = |change: &&(Duration, Change)| change.1 == Change::Spent;
+        assert!(changes.iter().filter(spent).count() > 10, "{changes:?}");
+    }
+
+    #[test]
+    fn it_ends_with_the_stream() {
+        let start = Instant::now();
+        let mut account = Account::new(start);
+        account.begin(start);
+        assert_eq!(account.end(start, BIG), Some(Change::RealTime));
+        assert_eq!(account.end(start + BESIDE / 2, 100), None);
+        assert_eq!(account.end(start + BESIDE, 100), Some(Change::Ordinary));
+        assert_eq!(account.end(start + 2 * BESIDE, 100), None);
+    }
+
+    #[test]
+    fn small_packets_alone_never_have_it() {
+        let start = Instant::now();
+        let mut account = Account::new(start);
+        for round in 0..1000 {
+            account.begin(start + us(100) * round);
+            assert_eq!(
+                account.end(start + us(100) * round + us(50), STREAM - 1),
+                None
+            );
+        }
+    }
+
+    /// On a thread of its own, whose policy it may change.
+    #[test]
+    fn the_kernel_is_told() {
+        let telling = || {
+            let Some(mut precedence) = Precedence::take(true) else {
+                // Where the kernel grants none the thread is as it was.
+                return assert!(Attributes::current().unwrap().is_ordinary());
+            };
+            let counters = IoCounters::default();
+            let now = Instant::now();
+            precedence.found(now);
+            precedence.done(now, BIG, &counters);
+            assert!(!Attributes::current().unwrap().is_ordinary());
+            precedence.done(now + BESIDE, 0, &counters);
+            assert!(Attributes::current().unwrap().is_ordinary());
+        };
+        std::thread::spawn(telling).join().unwrap();
+    }
+
+    #[test]
+    fn whoever_has_another_policy_keeps_it() {
+        let keeping = || {
+            let real_time = Attributes::current().unwrap().in_real_time();
+            if real_time.apply().is_err() {
+                return;
+            }
+            assert!(Precedence::take(true).is_none());
+            assert!(!Attributes::current().unwrap().is_ordinary());
+        };
+        std::thread::spawn(keeping).join().unwrap();
+    }
+}
