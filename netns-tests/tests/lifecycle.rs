@@ -299,3 +299,25 @@ fn both_start_at_once() {
         Ok(())
     });
 }
+
+/// Somebody deletes a tunnel's device. The log names it and says what to do; that restores it.
+#[test]
+fn a_device_that_is_deleted_is_named_and_restored_by_a_restart() {
+    scenario(AGAINST_OURSELVES, || {
+        let mut pair = AgainstOurselves::start(&policy_a(), &Options::default())?;
+        pair.bring_up()?;
+        expect_pings(&pair.sites)?;
+        pair.sites.gw_a.ip("link delete vti-site")?;
+        let process = pair.a.process();
+        let line = process.wait_for_line("cannot be read", FIRST_PACKET)?;
+        for word in ["device=\"vti-site\"", "restart"] {
+            assert!(line.contains(word), "no {word} in {line}");
+        }
+        process.must_run()?;
+        pair.a.stop()?;
+        pair.a = Vipsec::start(&pair.sites.gw_a, &[policy_a()])?;
+        pair.a.bring_up("site")?;
+        expect_pings(&pair.sites)?;
+        Ok(())
+    });
+}

@@ -3,6 +3,7 @@
 
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -84,6 +85,7 @@ pub struct Tun {
 #[derive(Debug)]
 pub struct TunQueue {
     fd: OwnedFd,
+    device: Arc<str>,
     offloads: Offloads,
 }
 
@@ -110,6 +112,7 @@ impl Tun {
         }
         let mut offloads = Offloads::default();
         let mut queues = Vec::with_capacity(config.queues);
+        let device: Arc<str> = name.as_str().into();
         for number in 0..config.queues {
             let fd = open()?;
             attach(&fd, config, number == 0)?;
@@ -118,7 +121,7 @@ impl Tun {
             if number == 0 {
                 offloads = agreed;
             }
-            queues.push(TunQueue { fd, offloads });
+            queues.push(TunQueue::from_parts(fd, &device, offloads));
         }
         if queues.is_empty() {
             return Err(TunError::NoQueues);
@@ -257,8 +260,18 @@ impl TunQueue {
     /// plays a device. Reads and writes of `fd` must not block and must keep packets apart,
     /// each with its virtio header.
     #[must_use]
-    pub const fn from_parts(fd: OwnedFd, offloads: Offloads) -> Self {
-        Self { fd, offloads }
+    pub fn from_parts(fd: OwnedFd, device: &Arc<str>, offloads: Offloads) -> Self {
+        Self {
+            fd,
+            device: Arc::clone(device),
+            offloads,
+        }
+    }
+
+    /// The name that its device was made with.
+    #[must_use]
+    pub fn device(&self) -> &str {
+        &self.device
     }
 
     /// What the device takes.

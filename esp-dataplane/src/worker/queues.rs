@@ -150,7 +150,7 @@ mod tests {
     fn queues(count: usize) -> Queues {
         let open = |_| {
             let file = OwnedFd::from(File::open("/dev/null").unwrap());
-            TunQueue::from_parts(file, Offloads::default())
+            TunQueue::from_parts(file, &"vti0".into(), Offloads::default())
         };
         Queues::new((0..count).map(open).collect::<Vec<_>>())
     }

@@ -336,7 +336,13 @@ impl Worker {
         // removing it works as usual.
         tunnel.is_lost = true;
         count(&self.core.counters.tun_errors, 1);
-        tracing::error!(%error, "cannot read from a tunnel device; it is not served any more");
+        let device = tunnel.queues.get(queue).map_or("", |queue| queue.device());
+        tracing::error!(
+            device,
+            %error,
+            "a tunnel's device cannot be read any more: its packets are dropped until vipsec is \
+             restarted"
+        );
         // It fails only when the kernel has forgotten the device already.
         for (_, queue) in tunnel.queues.of_worker(&tunnel.own) {
             let _forgotten = epoll::delete(&self.epoll, queue);

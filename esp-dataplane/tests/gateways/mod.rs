@@ -340,7 +340,7 @@ impl Gateway {
         };
         let spec = TunnelSpec {
             connection: CONNECTION,
-            queues: vec![TunQueue::from_parts(worker, offloads)],
+            queues: vec![TunQueue::from_parts(worker, &"vti0".into(), offloads)],
             mtu: 1400,
             mss: MssClamp::Off,
         };

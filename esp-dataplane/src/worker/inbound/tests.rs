@@ -163,7 +163,11 @@ impl Yard {
         };
         let mut ports = Ports::default();
         let port = Port {
-            queues: Arc::new(Queues::new([TunQueue::from_parts(device, offloads)])),
+            queues: Arc::new(Queues::new([TunQueue::from_parts(
+                device,
+                &"vti0".into(),
+                offloads,
+            )])),
             own: 0..1,
             mss: None,
         };
