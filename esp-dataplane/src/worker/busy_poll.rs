@@ -3,6 +3,9 @@
 use core::time::Duration;
 use std::time::Instant;
 
+/// A round, or a queue's turn, that moved so many bytes had a train.
+pub(super) const TRAIN: usize = 16 * 1024;
+
 /// Whether a worker without work looks for packets for a while before it sleeps.
 ///
 /// A wake-up costs more than looking for tens of microseconds, on a virtual machine most of all.
@@ -23,9 +26,6 @@ pub(super) struct BusyPoll {
 
 impl BusyPoll {
     const MOST_TRIES: u8 = 4;
-
-    /// A round that moved so many bytes had a train.
-    const TRAIN: usize = 16 * 1024;
 
     /// So long after a train there may be others.
     const BESIDE: Duration = Duration::from_millis(1);
@@ -64,7 +64,7 @@ impl BusyPoll {
     /// The work is done at `now`; it moved so many bytes.
     pub(super) fn done(&mut self, now: Instant, bytes: usize) {
         self.idle_since = now;
-        if bytes >= Self::TRAIN {
+        if bytes >= TRAIN {
             self.last_train = Some(now);
         }
         let is_beside = |train: Instant| now.saturating_duration_since(train) < Self::BESIDE;

@@ -17,7 +17,8 @@
 //!
 //! ```text
 //!   wait(epoll)                        nothing to do: sleep
-//!   for each ready source: one bounded burst, so that no direction waits for the other
+//!   for each ready source: one bounded burst, so that no direction waits for the other;
+//!                          queues that moved trains last
 //!   commands, if any
 //! ```
 //!
@@ -38,6 +39,7 @@ mod precedence;
 mod queues;
 mod schedule;
 mod thread;
+mod turns;
 
 use core::time::Duration;
 use std::io;

@@ -15,7 +15,7 @@ use vti::icmp::AnswerLimit;
 use vti::{Coalescer, MssLimits, VirtioHeader};
 
 use super::ControlSink;
-use super::busy_poll::BusyPoll;
+use super::busy_poll::{BusyPoll, TRAIN};
 use super::crew::Crew;
 use super::listener::{Inlet, Listener};
 use super::outbox::Outbox;
@@ -23,6 +23,7 @@ use super::ports::{Port, Ports};
 use super::precedence::Precedence;
 use super::queues::Queues;
 use super::schedule::pin_to;
+use super::turns::{Source, arrange};
 use crate::io::{IoCounters, RxBatch, Train, TxScratch, count};
 use crate::packet::OpenSlot;
 use crate::pipeline::Pipeline;
@@ -78,6 +79,8 @@ pub(super) struct Tunnel {
     pub(super) queues: Arc<Queues>,
     /// Those that this worker reads.
     pub(super) own: Range<usize>,
+    /// Which of those moved a train in their last turn.
+    with_trains: Box<[bool]>,
     pub(super) mtu: u16,
     pub(super) mss: Option<MssLimits>,
     pub(super) answers: AnswerLimit,
@@ -97,6 +100,7 @@ impl Tunnel {
         Self {
             connection,
             queues,
+            with_trains: vec![false; own.len()].into_boxed_slice(),
             own,
             mtu,
             mss,
@@ -105,38 +109,18 @@ impl Tunnel {
             is_lost: false,
         }
     }
-}
 
-/// What an epoll event stands for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Source {
-    Wake,
-    /// A tunnel, and which of its queues.
-    Tunnel(usize, usize),
-    Listener(usize, Inlet),
-}
-
-impl Source {
-    fn token(self) -> epoll::EventData {
-        let (kind, index, queue) = match self {
-            Self::Wake => (0, 0, 0),
-            Self::Tunnel(index, queue) => (1, index, queue),
-            Self::Listener(index, Inlet::Udp) => (2, index, 0),
-            Self::Listener(index, Inlet::Esp) => (3, index, 0),
-            Self::Listener(index, Inlet::Relay) => (4, index, 0),
-        };
-        epoll::EventData::new_u64((index as u64) << 16 | (queue as u64) << 8 | kind)
+    /// Whether a queue's last turn moved a train.
+    fn had_train(&self, queue: usize) -> bool {
+        let place = queue.checked_sub(self.own.start);
+        place.and_then(|place| self.with_trains.get(place)) == Some(&true)
     }
 
-    fn of(token: epoll::EventData) -> Self {
-        let token = token.u64();
-        let index = usize::try_from(token >> 16).unwrap_or(usize::MAX);
-        match token & 0xff {
-            0 => Self::Wake,
-            1 => Self::Tunnel(index, usize::from((token >> 8) as u8)),
-            2 => Self::Listener(index, Inlet::Udp),
-            3 => Self::Listener(index, Inlet::Esp),
-            _ => Self::Listener(index, Inlet::Relay),
+    /// A queue had its turn and moved so many bytes.
+    fn note_turn(&mut self, queue: usize, moved: usize) {
+        let place = queue.checked_sub(self.own.start);
+        if let Some(had_train) = place.and_then(|place| self.with_trains.get_mut(place)) {
+            *had_train = moved >= TRAIN;
         }
     }
 }
@@ -156,6 +140,8 @@ pub(super) struct Worker {
     inbox: Receiver<Command>,
     busy_poll: Duration,
     tunnels: Vec<Option<Tunnel>>,
+    /// Tunnels and their queues in the order in which they have their turns this round.
+    turns: Vec<(usize, usize)>,
     read_buffer: Box<[u8]>,
     batch: RxBatch,
     core: Core,
@@ -223,6 +209,7 @@ impl Worker {
             inbox: setup.inbox,
             busy_poll: setup.busy_poll,
             tunnels: Vec::new(),
+            turns: Vec::with_capacity(EVENTS),
             read_buffer: vec![0; READ_BUFFER].into_boxed_slice(),
             batch: RxBatch::new(),
             core: Core::new(setup.core),
@@ -290,7 +277,8 @@ impl Worker {
     /// out, what comes in has half of the time.
     fn serve_ready(&mut self, events: &[epoll::Event]) -> (bool, bool) {
         let sources = || events.iter().map(|event| Source::of(event.data));
-        let (mut woken, mut received) = (false, false);
+        let woken = sources().any(|source| source == Source::Wake);
+        let mut received = false;
         let mut inbound = |worker: &mut Self| {
             for source in sources() {
                 if let Source::Listener(index, inlet) = source {
@@ -299,19 +287,19 @@ impl Worker {
                 }
             }
         };
-        let mut had_turn = false;
-        for source in sources() {
-            match source {
-                Source::Wake => woken = true,
-                Source::Tunnel(index, queue) => {
-                    self.outbound_burst(index, queue);
-                    inbound(self);
-                    had_turn = true;
-                }
-                Source::Listener(..) => {}
+        let tunnels = &self.tunnels;
+        let had_train = |index: usize, queue| {
+            let tunnel = tunnels.get(index).and_then(Option::as_ref);
+            tunnel.is_some_and(|tunnel| tunnel.had_train(queue))
+        };
+        arrange(&mut self.turns, sources(), had_train);
+        for turn in 0..self.turns.len() {
+            if let Some((index, queue)) = self.turns.get(turn).copied() {
+                self.outbound_burst(index, queue);
+                inbound(self);
             }
         }
-        if !had_turn {
+        if self.turns.is_empty() {
             inbound(self);
         }
         (woken, received)
@@ -322,6 +310,7 @@ impl Worker {
             return;
         };
         let (core, buffer) = (&mut self.core, &mut self.read_buffer);
+        let moved = core.moved;
         let result = match tunnel.service {
             // Events from before it was lost, or before the command.
             _ if tunnel.is_lost => return,
@@ -329,6 +318,7 @@ impl Worker {
             Service::Carry => core.outbound_burst(tunnel, queue, buffer),
             Service::Reflect => core.reflect_burst(tunnel, queue, buffer),
         };
+        tunnel.note_turn(queue, core.moved - moved);
         let Err(error) = result else {
             return;
         };
@@ -499,17 +489,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tokens_name_their_source() {
-        for source in [
-            Source::Wake,
-            Source::Tunnel(7, 0),
-            Source::Tunnel(1000, 255),
-            Source::Listener(1000, Inlet::Udp),
-            Source::Listener(0, Inlet::Esp),
-            Source::Listener(3, Inlet::Relay),
-        ] {
-            assert_eq!(Source::of(source.token()), source);
-        }
+    fn a_queue_is_known_by_its_last_turn() {
+        let queues = Arc::new(Queues::new([]));
+        let mut tunnel = Tunnel::new(ConnectionId(1), queues, 8..16, 1400, None);
+        tunnel.note_turn(9, TRAIN);
+        tunnel.note_turn(10, TRAIN - 1);
+        let known = |tunnel: &Tunnel| -> Vec<usize> {
+            (0..20).filter(|queue| tunnel.had_train(*queue)).collect()
+        };
+        assert_eq!(known(&tunnel), [9]);
+        tunnel.note_turn(9, 100);
+        assert!(known(&tunnel).is_empty());
     }
 
     #[test]
