@@ -434,7 +434,7 @@ io_counters! {
     bursts_helped,
     /// Times a worker has gone before ordinary programs, for a stream.
     real_time_taken,
-    /// Times it has given that up because it left them less than a tenth of its CPU.
+    /// Times it has given that up because it left them less than a twentieth of its CPU.
     real_time_spent,
     /// Trains that the kernel refused to cut and that were sent packet by packet.
     uncut_trains,
