@@ -3,8 +3,7 @@
 use core::time::Duration;
 use std::time::Instant;
 
-/// A round, or a queue's turn, that moved so many bytes had a train.
-pub(super) const TRAIN: usize = 16 * 1024;
+use super::trains::Trains;
 
 /// Whether a worker without work looks for packets for a while before it sleeps.
 ///
@@ -21,14 +20,11 @@ pub(super) struct BusyPoll {
     idle_since: Instant,
     /// This gap's try is over.
     gave_up: bool,
-    last_train: Option<Instant>,
+    trains: Trains,
 }
 
 impl BusyPoll {
     const MOST_TRIES: u8 = 4;
-
-    /// So long after a train there may be others.
-    const BESIDE: Duration = Duration::from_millis(1);
 
     /// Never looks when `limit` is zero.
     pub(super) fn new(limit: Duration) -> Self {
@@ -37,7 +33,7 @@ impl BusyPoll {
             tries: 0,
             idle_since: Instant::now(),
             gave_up: true,
-            last_train: None,
+            trains: Trains::default(),
         }
     }
 
@@ -64,16 +60,14 @@ impl BusyPoll {
     /// The work is done at `now`; it moved so many bytes.
     pub(super) fn done(&mut self, now: Instant, bytes: usize) {
         self.idle_since = now;
-        if bytes >= TRAIN {
-            self.last_train = Some(now);
-        }
-        let is_beside = |train: Instant| now.saturating_duration_since(train) < Self::BESIDE;
-        self.gave_up = self.last_train.is_some_and(is_beside);
+        self.trains.note(now, bytes);
+        self.gave_up = self.trains.are_beside(now);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::trains::BESIDE;
     use super::*;
 
     /// The gaps of some traffic; how many of them are looked through to their end or the limit.
@@ -115,10 +109,10 @@ mod tests {
         poll.found(now);
         poll.done(now, 64 << 10);
         assert!(!poll.goes_on(now));
-        poll.done(now + BusyPoll::BESIDE / 2, 100);
-        assert!(!poll.goes_on(now + BusyPoll::BESIDE / 2));
-        poll.done(now + BusyPoll::BESIDE, 100);
-        assert!(poll.goes_on(now + BusyPoll::BESIDE));
+        poll.done(now + BESIDE / 2, 100);
+        assert!(!poll.goes_on(now + BESIDE / 2));
+        poll.done(now + BESIDE, 100);
+        assert!(poll.goes_on(now + BESIDE));
     }
 
     #[test]

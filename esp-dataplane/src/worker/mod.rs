@@ -39,6 +39,7 @@ mod precedence;
 mod queues;
 mod schedule;
 mod thread;
+mod trains;
 mod turns;
 
 use core::time::Duration;

@@ -21,13 +21,8 @@ use core::time::Duration;
 use std::time::Instant;
 
 use super::schedule::Attributes;
+use super::trains::Trains;
 use crate::io::{IoCounters, count};
-
-/// A round that moved so many bytes of super-packets had a stream.
-const STREAM: usize = 16 * 1024;
-
-/// So long after a super-packet there may be others.
-const BESIDE: Duration = Duration::from_millis(1);
 
 /// Work without rest, before it is ordinary again: what a program has to wait for it at most.
 const FULL: Duration = Duration::from_millis(10);
@@ -59,7 +54,8 @@ struct Account {
     credit: Duration,
     /// The last time that work began or ended.
     mark: Instant,
-    last_stream: Option<Instant>,
+    /// Those of super-packets.
+    trains: Trains,
     spent_at: Option<Instant>,
 }
 
@@ -69,7 +65,7 @@ impl Account {
             is_real_time: false,
             credit: FULL,
             mark: now,
-            last_stream: None,
+            trains: Trains::default(),
             spent_at: None,
         }
     }
@@ -85,9 +81,7 @@ impl Account {
     fn end(&mut self, now: Instant, streamed: usize) -> Option<Change> {
         let worked = now.saturating_duration_since(self.mark).min(LONGEST_ROUND);
         self.mark = now;
-        if streamed >= STREAM {
-            self.last_stream = Some(now);
-        }
+        self.trains.note(now, streamed);
         let since = |then: Instant| now.saturating_duration_since(then);
         if self.spent_at.is_some_and(|then| since(then) >= PAUSE) {
             self.spent_at = None;
@@ -96,8 +90,7 @@ impl Account {
         if self.is_real_time {
             self.credit = self.credit.saturating_sub(worked);
         }
-        let beside = self.last_stream.is_some_and(|then| since(then) < BESIDE);
-        match (self.is_real_time, beside) {
+        match (self.is_real_time, self.trains.are_beside(now)) {
             (true, _) if self.credit.is_zero() => {
                 self.is_real_time = false;
                 self.spent_at = Some(now);
@@ -191,6 +184,7 @@ fn is_denied(ordinary: Attributes) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::trains::{BESIDE, TRAIN};
     use super::*;
 
     const BIG: usize = 64 * 1024;
@@ -270,7 +264,7 @@ mod tests {
         for round in 0..1000 {
             account.begin(start + us(100) * round);
             assert_eq!(
-                account.end(start + us(100) * round + us(50), STREAM - 1),
+                account.end(start + us(100) * round + us(50), TRAIN - 1),
                 None
             );
         }

@@ -15,7 +15,7 @@ use vti::icmp::AnswerLimit;
 use vti::{Coalescer, MssLimits, VirtioHeader};
 
 use super::ControlSink;
-use super::busy_poll::{BusyPoll, TRAIN};
+use super::busy_poll::BusyPoll;
 use super::crew::Crew;
 use super::listener::{Inlet, Listener};
 use super::outbox::Outbox;
@@ -23,6 +23,7 @@ use super::ports::{Port, Ports};
 use super::precedence::Precedence;
 use super::queues::Queues;
 use super::schedule::pin_to;
+use super::trains::TRAIN;
 use super::turns::{Source, arrange};
 use crate::io::{IoCounters, RxBatch, Train, TxScratch, count};
 use crate::packet::OpenSlot;
