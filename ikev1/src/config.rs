@@ -120,7 +120,8 @@ pub struct Phase2Policy {
     pub lifetime_kilobytes: Option<u64>,
     /// How early before their end ESP SAs are replaced.
     pub rekey: RekeyPolicy,
-    /// How long the old inbound SA stays open after its successor took over.
+    /// How long the old inbound SA stays open after both sides have had the time to move to its
+    /// successor: from 2 s after it took over here.
     pub grace: Duration,
 }
 

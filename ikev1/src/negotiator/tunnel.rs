@@ -202,10 +202,12 @@ impl Tunnel {
         cx.mark_changed(connection);
     }
 
-    /// Another pair carries the traffic: this one opens what is on the way for a while.
+    /// Another pair carries the traffic: this one opens what is on the way for a while. The
+    /// grace begins when the peer has moved its traffic too, which an initiator puts off for
+    /// [`SWITCH_DELAY`]: a shorter grace would end while the peer still sends here.
     fn retire(&mut self, inbound: Spi, succession: Succession, cx: &mut Context) {
         let connection = self.id();
-        let grace = self.config.phase2.grace * succession.grace_factor();
+        let grace = SWITCH_DELAY + self.config.phase2.grace * succession.grace_factor();
         let Some(child) = self.children.get_mut(&inbound) else {
             return;
         };

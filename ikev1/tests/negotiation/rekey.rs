@@ -47,6 +47,26 @@ fn phase2_rekeys_before_it_expires_without_a_gap() {
     assert!(pair.alice().data_plane.most_pairs <= 2);
 }
 
+/// The initiator moves its traffic some time after the responder has retired the old pair: a
+/// grace shorter than that time must not cut off what is still sent on it.
+#[test]
+fn a_short_grace_waits_until_the_peer_has_moved() {
+    let (mut alice, mut bob) = both();
+    for side in [&mut alice, &mut bob] {
+        side.phase2.grace = Duration::from_millis(100);
+    }
+    let mut pair = Pair::new(alice, bob);
+    pair.run_until_up(SOON);
+    let end = pair.now + Duration::from_mins(150);
+    while pair.step(end) {
+        assert!(pair.is_up(), "down at {:?}", pair.now - pair.start);
+    }
+    for side in [Side::Alice, Side::Bob] {
+        let made = pair.node(side).negotiator.counters().totals.esp_sas;
+        assert!(made >= 3, "{side:?} has seen {made} pairs");
+    }
+}
+
 #[test]
 fn phase1_rekey_keeps_the_esp_sas() {
     let (mut alice, mut bob) = both();
