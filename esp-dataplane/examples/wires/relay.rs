@@ -92,7 +92,7 @@ fn open(local: Ipv4Addr, end: &End) -> io::Result<Relayed> {
     let home = this_namespace()?;
     enter_private_namespace()?;
     let link = veth::private_link(local, home.as_fd()).map_err(io::Error::other)?;
-    let udp = UdpWire::open(SocketAddr::from((local, programs::PORT)), &options())?;
+    let udp = UdpWire::open(SocketAddr::from((local, programs::PORT)), 1, &options())?.remove(0);
     move_into_link_name_space(home.as_fd(), Some(LinkNameSpaceType::Network))?;
     veth::raise_outer_end(link.outer).map_err(io::Error::other)?;
     let counters = bpf::Counters::new()?;

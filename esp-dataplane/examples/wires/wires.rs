@@ -107,13 +107,13 @@ const NAT_T: u16 = 4500;
 
 /// A socket for ESP in UDP, for [`B`].
 pub(crate) fn udp_sender(_end: &End) -> io::Result<Box<dyn Sender>> {
-    let wire = UdpWire::open(SocketAddr::from((A, NAT_T)), &options())?;
+    let wire = UdpWire::open(SocketAddr::from((A, NAT_T)), 1, &options())?.remove(0);
     let to = SocketAddr::from((B, NAT_T));
     Ok(Box::new(WireSender::new(wire, to)))
 }
 
 /// A socket for ESP in UDP.
 pub(crate) fn udp_receiver(_end: &End) -> io::Result<Box<dyn Receiver>> {
-    let wire = UdpWire::open(SocketAddr::from((B, NAT_T)), &options())?;
+    let wire = UdpWire::open(SocketAddr::from((B, NAT_T)), 1, &options())?.remove(0);
     Ok(Box::new(WireReceiver::new(wire)))
 }

@@ -68,15 +68,13 @@ pub struct SocketOptions {
     pub offload: OffloadPolicy,
 }
 
-/// A UDP socket on `local`, one of several that share the port.
+/// A UDP socket for `local`, not bound yet.
 pub(super) fn udp_socket(local: SocketAddr, options: &SocketOptions) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(local), Type::DGRAM, Some(Protocol::UDP))?;
     prepare(&socket, local.ip(), options)?;
     if local.is_ipv6() {
         socket.set_only_v6(true)?;
     }
-    socket.set_reuse_port(true)?;
-    socket.bind(&local.into())?;
     Ok(socket)
 }
 

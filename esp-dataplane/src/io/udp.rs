@@ -1,5 +1,7 @@
 //! ESP in UDP (RFC 3948) with segmentation offload both ways.
 
+mod ports;
+
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -9,31 +11,42 @@ use socket2::SockAddr;
 use super::sys::{Outgoing, SendQueue};
 use super::{RxBatch, RxMessage, Sent, SocketOptions, Train, TxScratch, Wire, options, send_queue};
 
-/// A UDP socket on the NAT-T port of one local address, shared with the other workers' ones.
+/// A worker's UDP sockets on the NAT-T port of one local address, which it shares with the other
+/// workers.
 #[derive(Debug)]
 pub struct UdpWire {
     socket: UdpSocket,
+    /// Sends, if there is one; see [`ports`].
+    sender: Option<UdpSocket>,
     /// The kernel cuts trains for us. Cleared for good when it turns out not to.
     segments: bool,
 }
 
 impl UdpWire {
-    /// Opens the socket; the address need not be ours yet.
+    /// Opens the sockets of each of `workers` workers; the address need not be ours yet.
     ///
     /// # Errors
-    /// When the kernel refuses, such as `EADDRINUSE` when another process has the port.
-    pub fn open(local: SocketAddr, socket_options: &SocketOptions) -> io::Result<Self> {
-        let socket = options::udp_socket(local, socket_options)?;
-        if socket_options.offload.udp_gro {
-            options::enable_gro(&socket);
-        }
-        Ok(Self {
-            socket: options::into_fd(socket).into(),
-            segments: socket_options.offload.udp_segment,
-        })
+    /// When the kernel refuses, such as `EADDRINUSE` when somebody has the port.
+    pub fn open(
+        local: SocketAddr,
+        workers: u32,
+        socket_options: &SocketOptions,
+    ) -> io::Result<Vec<Self>> {
+        let all = ports::open(local, workers, socket_options)?;
+        let wire = |ends: ports::Ends| {
+            if socket_options.offload.udp_gro {
+                options::enable_gro(&ends.receiver);
+            }
+            Self {
+                socket: options::into_fd(ends.receiver).into(),
+                sender: ends.sender.map(|sender| options::into_fd(sender).into()),
+                segments: socket_options.offload.udp_segment,
+            }
+        };
+        Ok(all.into_iter().map(wire).collect())
     }
 
-    /// Another handle to the same socket, for the control plane's datagrams.
+    /// Another handle to the receiving socket, for the control plane's datagrams.
     ///
     /// # Errors
     /// When the process has no file descriptor left.
@@ -41,12 +54,16 @@ impl UdpWire {
         self.socket.try_clone()
     }
 
+    fn sender(&self) -> BorrowedFd<'_> {
+        self.sender.as_ref().unwrap_or(&self.socket).as_fd()
+    }
+
     /// Sends whole trains. One that the kernel refuses to cut goes packet by packet, before
     /// whatever follows it.
     fn send_trains(&mut self, scratch: &mut TxScratch, arena: &[u8], sent: &mut Sent) {
         let mut unsupported = false;
         let TxScratch { queue, pieces } = scratch;
-        let fd = self.socket.as_fd();
+        let fd = self.sender();
         send_queue(fd, queue, arena, sent, |error, message, sent| {
             match (error.raw_os_error(), message.segment) {
                 (Some(errno @ (libc::EINVAL | libc::EIO | libc::EMSGSIZE)), Some(_)) => {
@@ -112,7 +129,7 @@ impl UdpWire {
             };
             if is_train && !self.segments {
                 self.send_trains(scratch, arena, &mut sent);
-                let fd = self.socket.as_fd();
+                let fd = self.sender();
                 send_pieces(fd, &mut scratch.pieces, arena, &message, &mut sent);
                 continue;
             }

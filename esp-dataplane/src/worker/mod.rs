@@ -351,9 +351,9 @@ impl DataPlane {
         let workers = u32::try_from(self.workers.len()).unwrap_or(u32::MAX);
         let relays = open_relay(local, workers, &options).map_err(failed("ESP relay"))?;
         let mut relays = relays.into_iter();
+        let udps = UdpWire::open(nat_t, workers, &options).map_err(failed("UDP"))?;
         let mut listeners = Vec::with_capacity(self.workers.len());
-        for number in 0..workers {
-            let udp = UdpWire::open(nat_t, &options).map_err(failed("UDP"))?;
+        for (number, udp) in (0..workers).zip(udps) {
             let esp = EspWire::open(local, (number, workers), &options).map_err(failed("ESP"))?;
             if number == 0 {
                 let socket = udp.try_clone().map_err(failed("UDP"))?;

@@ -90,8 +90,7 @@ fn open_here(local: Ipv4Addr, workers: u32, options: &SocketOptions) -> io::Resu
     enter_private_namespace()?;
     let link = veth::private_link(local, home.as_fd()).map_err(io::Error::other)?;
     let port = SocketAddr::from((local, PORT));
-    let sockets = (0..workers).map(|_worker| UdpWire::open(port, options));
-    let sockets = sockets.collect::<io::Result<Vec<_>>>()?;
+    let sockets = UdpWire::open(port, workers, options)?;
     move_into_link_name_space(home.as_fd(), Some(LinkNameSpaceType::Network))?;
     veth::raise_outer_end(link.outer).map_err(io::Error::other)?;
     let relay = Arc::new(Relay::attach(local, link)?);

@@ -9,9 +9,10 @@ fn pair(offload: OffloadPolicy) -> (UdpWire, UdpWire, SocketAddr) {
         ..SocketOptions::default()
     };
     let any = "127.0.0.1:0".parse().unwrap();
-    let receiver = UdpWire::open(any, &options).unwrap();
+    let open = || UdpWire::open(any, 1, &options).unwrap().remove(0);
+    let receiver = open();
     let to = receiver.socket.local_addr().unwrap();
-    (UdpWire::open(any, &options).unwrap(), receiver, to)
+    (open(), receiver, to)
 }
 
 /// 20 packets of 1,000 bytes and a last one of 300, each filled with its number.
