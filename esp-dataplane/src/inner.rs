@@ -96,6 +96,28 @@ impl InnerHeader {
     }
 }
 
+/// Whether this is a TCP segment that only acknowledges: no data, no flag but ACK (RFC 9293
+/// §3.1). False also where that is not seen at once, such as behind IPv6 extension headers.
+pub(crate) fn is_bare_ack(packet: &[u8]) -> bool {
+    const ACK: u8 = 0x10;
+    /// ECE and CWR come and go with ECN.
+    const OTHERS: u8 = 0x3f;
+    let protocol = match IpVersion::of(packet) {
+        Some(IpVersion::V4) => packet.get(9),
+        Some(IpVersion::V6) => packet.get(6),
+        None => None,
+    };
+    let header_len = match packet.first() {
+        Some(first) if first >> 4 == 4 => usize::from(first & 0xf) * 4,
+        _ => IPV6_HEADER,
+    };
+    let tcp = packet.get(header_len..).unwrap_or_default();
+    let (Some(offset), Some(flags)) = (tcp.get(12), tcp.get(13)) else {
+        return false;
+    };
+    protocol == Some(&TCP) && usize::from(offset >> 4) * 4 == tcp.len() && flags & OTHERS == ACK
+}
+
 /// Reads what selectors look at. `packet` may be a super-packet whose length field is not
 /// filled in: only headers that are there are read.
 ///

@@ -13,6 +13,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use esp_dataplane::DropReason;
+use esp_dataplane::io::{SocketOptions, Train, TxScratch, UdpWire, Wire};
 use esp_dataplane::iv::{Epoch, Member};
 use esp_dataplane::sa::{Activation, Resume};
 use esp_dataplane::worker::{DataPlaneConfig, EspRelay, NatTSendError, OffloadPolicy};
@@ -286,6 +287,43 @@ fn bulk_tcp_needs_few_system_calls() {
     assert_eq!(counters.uncut_trains, 0);
 }
 
+/// Where streams only are waiting, several super-packets are sealed and sent in one go.
+#[test]
+fn streams_leave_in_long_bursts() {
+    const SUPER_PACKETS: u64 = 8;
+    let Some((a, b)) = gateways("long bursts", &Scene::default()) else {
+        return;
+    };
+    tcp_both_ways(&a, &b, "10.9.0.2:5000", 1 << 20);
+    let train = Train {
+        start: 0,
+        len: 40 * 1300,
+        stride: 1300,
+        remote: "10.9.0.2:6000".parse().unwrap(),
+        traffic_class: 0,
+    };
+    let host = "10.9.0.1:0".parse().unwrap();
+    let mut host = a
+        .space
+        .run(move || UdpWire::open(host, 1, &SocketOptions::default()).unwrap());
+    // Whoever has sent single packets is not waited for any more.
+    std::thread::sleep(Duration::from_millis(10));
+    let before = a.plane.counters();
+    a.plane.hold_tunnel(CONNECTION).unwrap();
+    for _ in 0..SUPER_PACKETS {
+        let sent = host[0].send(&mut TxScratch::default(), &[7; 40 * 1300], &[train]);
+        assert_eq!((sent.packets, sent.uncut), (40, 0));
+    }
+    a.plane.release_tunnel(CONNECTION).unwrap();
+    eventually("all super-packets are out", || {
+        a.plane.counters().packets_out >= before.packets_out + 40 * SUPER_PACKETS
+    });
+    let counters = a.plane.counters();
+    assert_eq!(counters.tun_reads - before.tun_reads, SUPER_PACKETS);
+    let calls = counters.send_calls - before.send_calls;
+    assert!(calls <= SUPER_PACKETS / 4, "{calls} calls");
+}
+
 /// The SA is gone and coming back: what hosts send meanwhile arrives afterwards, in order.
 #[test]
 fn held_packets_wait_for_the_sa_and_arrive_in_order() {
@@ -369,37 +407,30 @@ fn an_answer_does_not_let_later_packets_overtake() {
     }
 }
 
+/// One flow after the other: two at a time could share one of the groups of flows for which a
+/// worker notes by which queue they come.
 fn answers_keep_the_order(a: &Gateway, b: &Gateway) {
     const FLOWS: usize = 8;
     tcp_both_ways(a, b, "10.9.0.2:5000", 1 << 20);
     let host_b = b.space.run(|| UdpSocket::bind("10.9.0.2:6000").unwrap());
     host_b.set_read_timeout(Some(PATIENCE)).unwrap();
-    let flows: Vec<UdpSocket> = (0..FLOWS)
-        .map(|_| a.space.run(|| UdpSocket::bind("10.9.0.1:0").unwrap()))
-        .collect();
-    let say = |flow: &UdpSocket, number: u8| flow.send_to(&[number], "10.9.0.2:6000").unwrap();
     let mut buffer = [0; 8];
-    for flow in &flows {
+    for _ in 0..FLOWS {
+        let flow = a.space.run(|| UdpSocket::bind("10.9.0.1:0").unwrap());
         flow.set_read_timeout(Some(PATIENCE)).unwrap();
-        say(flow, 0);
-        host_b.recv_from(&mut buffer).unwrap();
-    }
-    a.plane.hold_tunnel(CONNECTION).unwrap();
-    for flow in &flows {
-        (1..10).for_each(|number| assert_eq!(say(flow, number), 1));
-        host_b
-            .send_to(b"answer", flow.local_addr().unwrap())
-            .unwrap();
-        assert_eq!(flow.recv(&mut buffer).unwrap(), 6);
-        (10..20).for_each(|number| assert_eq!(say(flow, number), 1));
-    }
-    a.plane.release_tunnel(CONNECTION).unwrap();
-    let mut next = std::collections::HashMap::new();
-    for _ in 0..19 * FLOWS {
+        let say = |number: u8| assert_eq!(flow.send_to(&[number], "10.9.0.2:6000").unwrap(), 1);
+        say(0);
         let (_, from) = host_b.recv_from(&mut buffer).unwrap();
-        let expected = next.entry(from).or_insert(1);
-        assert_eq!(buffer[0], *expected, "from {from}");
-        *expected += 1;
+        a.plane.hold_tunnel(CONNECTION).unwrap();
+        (1..10).for_each(say);
+        host_b.send_to(b"answer", from).unwrap();
+        assert_eq!(flow.recv(&mut buffer).unwrap(), 6);
+        (10..20).for_each(say);
+        a.plane.release_tunnel(CONNECTION).unwrap();
+        for expected in 1..20 {
+            host_b.recv_from(&mut buffer).unwrap();
+            assert_eq!(buffer[0], expected, "from {from}");
+        }
     }
 }
 

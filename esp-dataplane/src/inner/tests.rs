@@ -131,3 +131,32 @@ fn traffic_class_of_both_versions() {
     six[..2].copy_from_slice(&[0x6b, 0x9f]);
     assert_eq!(InnerHeader::parse(&six).unwrap().traffic_class, 0xb9);
 }
+
+#[test]
+fn only_acknowledgements_without_data_are_bare() {
+    let tcp = |words: u8, flags: u8, data: usize| {
+        let mut segment = vec![0; usize::from(words) * 4 + data];
+        segment[12] = words << 4;
+        segment[13] = flags;
+        segment
+    };
+    const ACK: u8 = 0x10;
+    const ECE: u8 = 0x40;
+    for (segment, expected) in [
+        (tcp(5, ACK, 0), true),
+        (tcp(8, ACK | ECE, 0), true),
+        (tcp(8, ACK, 1), false),
+        (tcp(8, ACK | 0x02, 0), false),
+        (tcp(8, ACK | 0x01, 0), false),
+        (tcp(5, 0, 0), false),
+    ] {
+        assert_eq!(is_bare_ack(&ipv4(6, 0x4000, 0, &segment)), expected);
+        assert_eq!(is_bare_ack(&ipv4(6, 0x4000, 3, &segment)), expected);
+        assert_eq!(is_bare_ack(&ipv6(6, &segment)), expected);
+        assert!(!is_bare_ack(&ipv4(17, 0x4000, 0, &segment)));
+    }
+    let whole = ipv4(6, 0x4000, 0, &tcp(5, ACK, 0));
+    for len in 0..whole.len() {
+        assert!(!is_bare_ack(&whole[..len]), "{len} bytes");
+    }
+}

@@ -26,6 +26,7 @@
 
 #[doc(hidden)]
 pub mod backlog;
+mod bursts;
 mod busy_poll;
 mod config;
 mod crew;

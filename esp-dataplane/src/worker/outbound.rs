@@ -11,14 +11,11 @@ use super::outbox::Ready;
 use super::thread::{Core, Tunnel, boot_time};
 use crate::counters::DropReason;
 use crate::ecn::outer_traffic_class;
-use crate::inner::flow_of;
+use crate::inner::{flow_of, is_bare_ack};
 use crate::io::{Sent, count};
 
 /// Reads from a tunnel device before other sources have their turn.
 const READS: usize = 64;
-
-/// A burst ends when so many bytes are laid out: about one super-packet.
-const BURST_BYTES: usize = 64 * 1024;
 
 impl Core {
     /// Sends what waits in a queue of a tunnel, at most one burst.
@@ -35,10 +32,14 @@ impl Core {
         let Some(queue) = queues.get(number) else {
             return Ok(());
         };
-        self.pipeline.begin_batch(boot_time());
+        let now = boot_time();
+        self.pipeline.begin_batch(now);
+        let limit = self.bursts.limit(now);
+        let streamed = self.streamed;
+        let mut has_single = false;
         let mut reads = 0;
         let mut result = Ok(());
-        while reads < READS && self.outbox.used() < BURST_BYTES {
+        while reads < READS && self.outbox.used() < limit {
             let received = match queue.read(read_buffer) {
                 Ok(Some(received)) => received,
                 Ok(None) => break,
@@ -54,10 +55,15 @@ impl Core {
                 .header
                 .and_then(|header| SuperPacket::parse(&header, packet));
             match parsed {
-                Ok(packet) => self.carry(tunnel, number, &packet),
+                Ok(packet) => {
+                    has_single |= packet.segments() == 1 && !is_bare_ack(packet.packet());
+                    self.carry(tunnel, number, &packet);
+                }
                 Err(_named) => self.refuse(DropReason::BadOffloadHeader, 1),
             }
         }
+        let of_stream = self.streamed > streamed || tunnel.had_train(number);
+        self.bursts.note_turn(now, has_single, of_stream);
         self.flush();
         self.outbox.release_sa();
         count(&self.counters.tun_reads, reads as u64);

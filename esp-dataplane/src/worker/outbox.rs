@@ -11,9 +11,9 @@ use crate::packet::SealSlot;
 use crate::pipeline::Pipeline;
 use crate::sa::{Endpoints, OutboundSa};
 
-/// Room for two super-packets with their ESP framing and a bit more: with the read buffer it
-/// stays within a second-level cache.
-const ARENA: usize = 208 * 1024;
+/// Room for a long burst of super-packets with their ESP framing and a bit more: with the read
+/// buffer it stays within a second-level cache of 512 KiB.
+const ARENA: usize = 352 * 1024;
 
 /// Packets between two flushes.
 const SLOTS: usize = 512;

@@ -15,6 +15,7 @@ use vti::icmp::AnswerLimit;
 use vti::{Coalescer, MssLimits, VirtioHeader};
 
 use super::ControlSink;
+use super::bursts::Bursts;
 use super::busy_poll::BusyPoll;
 use super::crew::Crew;
 use super::listener::{Inlet, Listener};
@@ -112,7 +113,7 @@ impl Tunnel {
     }
 
     /// Whether a queue's last turn moved a train.
-    fn had_train(&self, queue: usize) -> bool {
+    pub(super) fn had_train(&self, queue: usize) -> bool {
         let place = queue.checked_sub(self.own.start);
         place.and_then(|place| self.with_trains.get(place)) == Some(&true)
     }
@@ -156,6 +157,7 @@ pub(super) struct Core {
     pub(super) counters: Arc<IoCounters>,
     pub(super) pipeline: Pipeline,
     pub(super) outbox: Outbox,
+    pub(super) bursts: Bursts,
     pub(super) trains: Vec<Train>,
     pub(super) scratch: TxScratch,
     pub(super) slots: Vec<OpenSlot>,
@@ -182,6 +184,7 @@ impl Core {
             counters: setup.counters,
             pipeline: setup.pipeline,
             outbox: Outbox::new(),
+            bursts: Bursts::default(),
             trains: Vec::with_capacity(512),
             scratch: TxScratch::default(),
             slots: Vec::with_capacity(BATCH),
