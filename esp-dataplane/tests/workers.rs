@@ -307,7 +307,7 @@ fn streams_leave_in_long_bursts() {
         .space
         .run(move || UdpWire::open(host, 1, &SocketOptions::default()).unwrap());
     // Whoever has sent single packets is not waited for any more.
-    std::thread::sleep(Duration::from_millis(10));
+    std::thread::sleep(Duration::from_millis(100));
     let before = a.plane.counters();
     a.plane.hold_tunnel(CONNECTION).unwrap();
     for _ in 0..SUPER_PACKETS {

@@ -9,8 +9,9 @@ const SHORT: usize = 64 * 1024;
 /// less often, and its acknowledgements come together.
 const LONG: usize = 256 * 1024;
 
-/// Who has sent a single packet is expected to send another for so long.
-const MEMORY: Duration = Duration::from_millis(5);
+/// Who has sent a single packet is expected to send another for so long: more than the 20 ms
+/// between two packets of a voice.
+const MEMORY: Duration = Duration::from_millis(50);
 
 /// How long bursts may be.
 ///

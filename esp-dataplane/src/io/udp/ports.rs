@@ -47,8 +47,12 @@ pub(super) fn open(
     let mut ends = Vec::with_capacity(receivers.len());
     for receiver in receivers {
         let sender = open_sender(bound, options);
-        if let Err(error) = &sender {
-            tracing::debug!(local = %bound, %error, "the receiving socket sends too");
+        if let (Err(error), true) = (&sender, ends.is_empty()) {
+            tracing::info!(
+                local = %bound,
+                %error,
+                "no sockets that only send, which take CAP_NET_RAW: those that receive send too"
+            );
         }
         let sender = sender.ok();
         ends.push(Ends { receiver, sender });
@@ -139,14 +143,16 @@ mod tests {
 
     #[test]
     fn a_sender_answers_from_the_port() {
-        let ends = open_on("127.0.0.1:0", 2);
-        let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let to = peer.local_addr().unwrap().into();
-        for ends in &ends {
-            let sender = ends.sender.as_ref().unwrap_or(&ends.receiver);
-            sender.send_to(b"hello", &to).unwrap();
-            let (_, from) = peer.recv_from(&mut [0; 8]).unwrap();
-            assert_eq!(from, address(&ends.receiver));
+        for local in ["127.0.0.1:0", "[::1]:0"] {
+            let ends = open_on(local, 2);
+            let peer = UdpSocket::bind(local).unwrap();
+            let to = peer.local_addr().unwrap().into();
+            for ends in &ends {
+                let sender = ends.sender.as_ref().unwrap_or(&ends.receiver);
+                sender.send_to(b"hello", &to).unwrap();
+                let (_, from) = peer.recv_from(&mut [0; 8]).unwrap();
+                assert_eq!(from, address(&ends.receiver));
+            }
         }
     }
 
