@@ -100,8 +100,8 @@ impl InnerHeader {
 /// §3.1). False also where that is not seen at once, such as behind IPv6 extension headers.
 pub(crate) fn is_bare_ack(packet: &[u8]) -> bool {
     const ACK: u8 = 0x10;
-    /// ECE and CWR come and go with ECN.
-    const OTHERS: u8 = 0x3f;
+    /// All but ECE and CWR, which come and go with ECN.
+    const FLAGS: u8 = 0x3f;
     let protocol = match IpVersion::of(packet) {
         Some(IpVersion::V4) => packet.get(9),
         Some(IpVersion::V6) => packet.get(6),
@@ -115,7 +115,7 @@ pub(crate) fn is_bare_ack(packet: &[u8]) -> bool {
     let (Some(offset), Some(flags)) = (tcp.get(12), tcp.get(13)) else {
         return false;
     };
-    protocol == Some(&TCP) && usize::from(offset >> 4) * 4 == tcp.len() && flags & OTHERS == ACK
+    protocol == Some(&TCP) && usize::from(offset >> 4) * 4 == tcp.len() && flags & FLAGS == ACK
 }
 
 /// Reads what selectors look at. `packet` may be a super-packet whose length field is not
