@@ -13,14 +13,17 @@ use std::io::IoSlice;
 
 use super::{Gso, GsoKind, VirtioHeader};
 use crate::wire::{
-    self, CWR, DONT_FRAGMENT, FIN, IPV6_HEADER, PSH, TCP, TCP_CHECKSUM, TCP_HEADER, UDP,
-    UDP_CHECKSUM,
+    self, CWR, DONT_FRAGMENT, FIN, PSH, TCP, TCP_CHECKSUM, TCP_HEADER, UDP, UDP_CHECKSUM,
 };
 use candidate::Candidate;
 
 /// The most pieces one write gathers: the head and 63 further payloads, which is also the
 /// kernel's limit for UDP trains.
 pub const MAX_PARTS: usize = 64;
+
+/// The longest super-packet, IP header included. A device that it is forwarded to takes it whole
+/// only below 65,536 bytes (`gso_max_size`, usually), Ethernet header and two VLAN tags included.
+const MAX_BYTES: usize = 65_535 - (14 + 8);
 
 /// No further member.
 const END: usize = usize::MAX;
@@ -309,16 +312,11 @@ impl Group {
         let Some(first) = self.candidate else {
             return false;
         };
-        let limit = if first.is_ipv6 {
-            usize::from(u16::MAX) + IPV6_HEADER
-        } else {
-            usize::from(u16::MAX)
-        };
         candidate.headers == first.headers
             && candidate.payload > 0
             && candidate.payload <= first.payload
             && self.parts < MAX_PARTS
-            && self.total + candidate.payload <= limit
+            && self.total + candidate.payload <= MAX_BYTES
             && same_network_header(head, packet, first.is_ipv6)
             && self.id_continues(head, candidate, &first)
             && (!first.is_tcp() || self.tcp_continues(head, packet, candidate, &first))

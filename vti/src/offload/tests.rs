@@ -432,14 +432,17 @@ fn a_udp_packet_without_checksum_does_not_gain_one() {
 }
 
 #[test]
-fn a_super_packet_never_exceeds_64_kib() {
-    let shape = tcp4();
-    let packets: Vec<_> = (0..64)
-        .map(|i| shape.packet(i, i * 1400, &payload(1400, 1), 0))
-        .collect();
-    let writes = coalesce(&packets);
-    assert_eq!(writes.len(), 2);
-    assert!(writes.iter().all(|(_, bytes)| bytes.len() <= 65_535));
+fn a_super_packet_can_be_forwarded_to_an_ethernet_whole() {
+    for ipv6 in [false, true] {
+        let shape = Shape { ipv6, ..tcp4() };
+        // 44 of them and their headers are 65,524 bytes (IPv4) or more.
+        let packets: Vec<_> = (0..64)
+            .map(|i| shape.packet(i, i * 1488, &payload(1488, 1), 0))
+            .collect();
+        let writes = coalesce(&packets);
+        assert_eq!(writes.len(), 2);
+        assert!(writes.iter().all(|(_, bytes)| bytes.len() + 22 < 65_536));
+    }
 }
 
 #[test]
