@@ -10,13 +10,12 @@ use super::Negotiator;
 use super::context::Context;
 use super::standby::ImportError;
 use super::timers::Owner;
-use super::tunnel::SWITCH_DELAY;
-use crate::api::{Role, TimerName};
+use crate::api::TimerName;
 use crate::config::{Connection, RetransmitPolicy};
 use crate::dpd::Dpd;
 use crate::phase2::{AwaitQuick3, QuickMode, QuickState};
 use crate::retransmit::Retransmit;
-use crate::sa::child::{Child, Stage, owner};
+use crate::sa::child::{Child, owner};
 use crate::sa::export::{
     ExportedChild, ExportedIkeSa, ExportedQuick, ExportedQuickState, ExportedTunnel, VERSION,
 };
@@ -116,6 +115,7 @@ impl Negotiator {
             age: now.saturating_duration_since(child.established),
             expires_in: expires_in.unwrap_or(Duration::ZERO),
             rekey_in: self.remaining(timer, TimerName::EspSaRekey, now),
+            switch_in: self.remaining(timer, TimerName::OutboundSwitch, now),
             stage: child.stage,
             rekey_due: child.rekey_due,
         }
@@ -178,8 +178,9 @@ impl Negotiator {
             let at = now + rekey_in.saturating_sub(elapsed);
             timers.set(timer, TimerName::EspSaRekey, at);
         }
-        if exported.stage == Stage::Ready && exported.role == Role::Initiator {
-            timers.set(timer, TimerName::OutboundSwitch, now + SWITCH_DELAY);
+        if let Some(switch_in) = exported.switch_in {
+            let at = now + switch_in.saturating_sub(elapsed);
+            timers.set(timer, TimerName::OutboundSwitch, at);
         }
         let established = now.checked_sub(age).unwrap_or(now);
         let child = Child {

@@ -16,7 +16,7 @@ use crate::suite::Phase2Proposal;
 use crate::wire::{CookiePair, Nonce};
 
 /// Layout of the exported state; another number is refused.
-pub(crate) const VERSION: u16 = 2;
+pub(crate) const VERSION: u16 = 3;
 
 /// One connection's IKE SAs and what it knows of its ESP SAs; secret (it holds keys), so it
 /// travels only inside the pair channel (invariant I4). Opaque outside this crate.
@@ -106,6 +106,8 @@ pub(crate) struct ExportedChild {
     pub(crate) age: Duration,
     pub(crate) expires_in: Duration,
     pub(crate) rekey_in: Option<Duration>,
+    /// When traffic moves to it, if that has been put off.
+    pub(crate) switch_in: Option<Duration>,
     pub(crate) stage: Stage,
     pub(crate) rekey_due: bool,
 }
@@ -121,7 +123,7 @@ mod cost {
     pub(super) const IKE_SA: usize = 480;
     /// Without last message and nonces.
     pub(super) const QUICK_MODE: usize = SELECTORS + 96;
-    pub(super) const CHILD: usize = SELECTORS + 110;
+    pub(super) const CHILD: usize = SELECTORS + 126;
 }
 
 impl ExportedTunnel {
@@ -142,7 +144,7 @@ impl ExportedTunnel {
     }
 
     /// Leaves out what does not fit into [`ExportedTunnel::MAX_ENCODED`], the dearest last:
-    /// IKE SAs and ESP SAs stay (some 300 ESP SAs fit), then the message ids that are used up,
+    /// IKE SAs and ESP SAs stay (some 280 ESP SAs fit), then the message ids that are used up,
     /// then the last messages of quick modes. How many ESP SAs had to go is returned.
     pub(crate) fn fit(&mut self) -> usize {
         let mut room = Room(Self::MAX_ENCODED);
@@ -304,6 +306,7 @@ mod tests {
             age: LONG,
             expires_in: LONG,
             rekey_in: Some(LONG),
+            switch_in: Some(LONG),
             stage: Stage::Retiring,
             rekey_due: true,
         }
@@ -357,7 +360,7 @@ mod tests {
         assert!(everything.fit() > 0);
         let length = len(&everything);
         assert!(length <= ExportedTunnel::MAX_ENCODED, "{length}");
-        assert!(everything.children.len() >= 300, "ESP SAs come first");
+        assert!(everything.children.len() >= 280, "ESP SAs come first");
         assert_eq!(everything.ike_sas.len(), 8);
     }
 

@@ -97,6 +97,32 @@ fn rekeys_of_both_phases_go_on_after_it() {
     assert!(!restarted, "no INITIAL-CONTACT after a hot takeover");
 }
 
+/// The initiator of a rekey moves its traffic some time after its last message, and who takes
+/// over in between moves it at the same time: by then the peer closes the old pair.
+#[test]
+fn traffic_moves_in_time_after_a_takeover_amid_a_rekey() {
+    for after in [100, 1000, 1900] {
+        let (mut alice, mut bob) = both();
+        for side in [&mut alice, &mut bob] {
+            side.phase2.grace = Duration::from_millis(100);
+        }
+        let config = list(alice.clone());
+        let mut pair = Pair::new(alice, bob);
+        pair.run_until_up(SOON);
+        while pair.alice().data_plane.pairs.len() < 2 {
+            pair.run_for(Duration::from_millis(10));
+        }
+        pair.run_for(Duration::from_millis(after));
+        let pause = Duration::from_millis(10);
+        take_over(&mut pair, Side::Alice, config, pause);
+        let end = pair.now + SOON;
+        while pair.step(end) {
+            assert!(pair.is_up(), "down {after} ms after the rekey");
+        }
+        assert_eq!(pair.alice().data_plane.pairs.len(), 1);
+    }
+}
+
 #[test]
 fn dpd_goes_on_with_the_same_numbers() {
     let (alice, bob) = both();
