@@ -8,7 +8,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::JoinHandle;
 
@@ -136,6 +136,23 @@ fn check(folder: &Folder, more: &[&str]) -> Output {
     let mut arguments = vec!["check", "-c", config.to_str().unwrap()];
     arguments.extend(more);
     vipsec(&arguments)
+}
+
+/// Whoever has seen enough closes the pipe.
+#[test]
+fn a_bench_that_nobody_reads_any_more_ends_quietly() {
+    let mut bench = Command::new(env!("CARGO_BIN_EXE_vipsec"))
+        .args(["bench", "crypto", "--quick"])
+        .args(["--suites", "aes128gcm16", "--sizes", "64"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(bench.stdout.take());
+    let output = bench.wait_with_output().unwrap();
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(code(&output), 0, "{complaint}");
+    assert!(!complaint.contains("panicked"), "{complaint}");
 }
 
 #[test]

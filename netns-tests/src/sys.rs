@@ -15,7 +15,10 @@ use std::time::Duration;
 
 use crate::lab::now;
 use rustix::process::{Signal, set_parent_process_death_signal};
-use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
+use rustix::thread::{
+    CpuSet, LinkNameSpaceType, UnshareFlags, move_into_link_name_space, sched_setaffinity,
+    unshare_unsafe,
+};
 
 /// Gives the calling thread a network and a mount namespace of its own.
 ///
@@ -39,15 +42,24 @@ pub(crate) fn enter_network(net: BorrowedFd<'_>) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes the command start inside the two namespaces, and die with the thread that started it.
-pub(crate) fn start_inside(command: &mut Command, net: Arc<OwnedFd>, mnt: Arc<OwnedFd>) {
+/// Makes the command start inside the two namespaces, on these CPUs if some are named, and die
+/// with the thread that started it.
+pub(crate) fn start_inside(
+    command: &mut Command,
+    net: Arc<OwnedFd>,
+    mnt: Arc<OwnedFd>,
+    cpus: Option<CpuSet>,
+) {
     let enter = move || {
+        if let Some(cpus) = &cpus {
+            sched_setaffinity(None, cpus)?;
+        }
         move_into_link_name_space(net.as_fd(), Some(LinkNameSpaceType::Network))?;
         move_into_link_name_space(mnt.as_fd(), Some(LinkNameSpaceType::Mount))?;
         Ok(())
     };
-    // SAFETY: between fork and exec the closure only makes two system calls on descriptors
-    // that it owns; it neither allocates nor takes a lock.
+    // SAFETY: between fork and exec the closure only makes three system calls on what it owns;
+    // it neither allocates nor takes a lock.
     unsafe { command.pre_exec(enter) };
 }
 

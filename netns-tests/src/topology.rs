@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use crate::LabError;
+use crate::cpu;
 use crate::lab::{Cable, Host, Lab};
 
 /// Two sites and the internet between them.
@@ -84,6 +85,24 @@ impl TwoSites {
             lan_a,
             lan_b,
         })
+    }
+
+    /// Gives each site half of the CPUs that this process may use: its gateway and its host share
+    /// them, as if the sites were machines of their own. It holds for what is started afterwards.
+    ///
+    /// # Errors
+    /// When there is only one.
+    pub fn keep_apart(&self) -> Result<(), LabError> {
+        let [a, b] = cpu::halves()?;
+        for (host, cpus) in [
+            (&self.host_a, a),
+            (&self.gw_a, a),
+            (&self.host_b, b),
+            (&self.gw_b, b),
+        ] {
+            host.keep_to(cpus);
+        }
+        Ok(())
     }
 
     /// Sets the congestion control of the hosts' TCP: a figure is not to depend on what the

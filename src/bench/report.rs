@@ -9,6 +9,7 @@ use super::bars::Bar;
 use super::core::CoreFigures;
 use super::crypto::CryptoFigures;
 use super::machine::Machine;
+use super::output::show;
 use super::path::PathFigures;
 use super::table::Table;
 use super::{BenchError, sample, svg};
@@ -42,9 +43,9 @@ impl Report {
         }
     }
 
-    pub(super) fn show_bars(&self) {
+    pub(super) fn show_bars(&self, output: &Output) -> Result<(), BenchError> {
         if self.bars.is_empty() {
-            return;
+            return Ok(());
         }
         let mut table = Table::new(["bar", "at", "wanted", "measured", ""]);
         for bar in &self.bars {
@@ -57,7 +58,7 @@ impl Report {
                 if bar.is_met() { "met" } else { "MISSED" }.to_owned(),
             ]);
         }
-        println!("{table}");
+        show(&table, output)
     }
 
     pub(super) fn save(&self, output: &Output) -> Result<(), BenchError> {

@@ -21,6 +21,7 @@ use netns_tests::probe::Ping;
 use netns_tests::topology::{HOST_A, HOST_B};
 use netns_tests::{Lab, LabError, Outcome, TwoSites, isolated};
 
+use super::output::print;
 use super::path::{ask, connect, start_daemon_with};
 
 /// How long to soak.
@@ -140,14 +141,15 @@ fn one(
     let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     let (wrong, broken) = (count(&tally.wrong), count(&tally.broken));
     let rekeys = spis.len().saturating_sub(1);
-    println!(
+    let line = format!(
         "{suite:<14} {encapsulation}  {:>4} s  {:>7.2} GB  {rekeys} rekeys  {wrong} wrong bytes  \
-         {broken} broken streams  UDP {} sent, {} came",
+         {broken} broken streams  UDP {} sent, {} came\n",
         time.as_secs(),
         count(&tally.bytes) as f64 / 1e9,
         count(&tally.sent),
         count(&tally.came),
     );
+    print(&line).map_err(LabError::at("write the figures"))?;
     let too_few = time.as_secs() > u64::from(lifetime) + 5 && rekeys == 0;
     if wrong > 0 || broken > 0 || too_few {
         return Err(LabError::Damaged("bytes, streams or rekeys".to_owned()));

@@ -4,8 +4,10 @@ use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use rustix::thread::{CpuSet, sched_setaffinity};
 
 use super::namespace::Namespace;
 use super::process::{Background, Output};
@@ -23,6 +25,8 @@ struct Inner {
     namespace: Namespace,
     /// Numbers the logs, so that a restarted daemon does not overwrite its first life.
     runs: AtomicU32,
+    /// Its own CPUs, where it does not use all of them.
+    cpus: OnceLock<CpuSet>,
 }
 
 /// Kernel settings of every machine: it routes, it filters return paths loosely as systemd
@@ -49,6 +53,7 @@ impl Host {
                 directory,
                 namespace,
                 runs: AtomicU32::new(1),
+                cpus: OnceLock::new(),
             }),
         };
         for (setting, value) in SETTINGS {
@@ -141,7 +146,8 @@ impl Host {
     /// A command that will run on this machine; for those that need more than words.
     #[must_use]
     pub fn command(&self, program: impl AsRef<Path>) -> Command {
-        let mut command = self.inner.namespace.command(program.as_ref());
+        let cpus = self.inner.cpus.get().copied();
+        let mut command = self.inner.namespace.command(program.as_ref(), cpus);
         command.stdin(Stdio::null());
         command
     }
@@ -163,6 +169,23 @@ impl Host {
     /// When the thread cannot enter.
     pub fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T, LabError> {
         self.inner.namespace.enter(work)
+    }
+
+    /// From now on what is started here runs on these CPUs only, and so does a thread that
+    /// asks for it with [`Host::run_here`]. The first choice stays.
+    pub fn keep_to(&self, cpus: CpuSet) {
+        let _first = self.inner.cpus.set(cpus);
+    }
+
+    /// Moves the calling thread to this machine's CPUs, where it has some of its own.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn run_here(&self) -> Result<(), LabError> {
+        let Some(cpus) = self.inner.cpus.get() else {
+            return Ok(());
+        };
+        sched_setaffinity(None, cpus).map_err(LabError::at(format!("move to {}", self.name())))
     }
 
     /// True for two handles of one machine.

@@ -12,6 +12,7 @@ use std::thread;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::{mount_bind, mount_bind_recursive};
+use rustix::thread::CpuSet;
 
 use crate::LabError;
 use crate::isolation::LAB_ROOT;
@@ -43,10 +44,15 @@ impl Namespace {
         on_own_thread(make)?
     }
 
-    /// A command that will run inside.
-    pub(crate) fn command(&self, program: &Path) -> Command {
+    /// A command that will run inside, on these CPUs if some are named.
+    pub(crate) fn command(&self, program: &Path, cpus: Option<CpuSet>) -> Command {
         let mut command = Command::new(program);
-        sys::start_inside(&mut command, Arc::clone(&self.net), Arc::clone(&self.mnt));
+        sys::start_inside(
+            &mut command,
+            Arc::clone(&self.net),
+            Arc::clone(&self.mnt),
+            cpus,
+        );
         command
     }
 

@@ -19,6 +19,9 @@ pub struct PathFigures {
     pub workers: usize,
     /// Congestion control of the hosts' TCP.
     pub congestion_control: String,
+    /// Each site had half of the CPUs for itself.
+    #[serde(default)]
+    pub sites_apart: bool,
     /// Every measurement.
     pub runs: Vec<Run>,
     /// Contenders that did not work, and why.
@@ -133,6 +136,12 @@ pub(in crate::bench) mod pick {
 
 impl fmt::Display for PathFigures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.sites_apart {
+            writeln!(
+                f,
+                "each site, gateway and host, on half of the CPUs of its own\n"
+            )?;
+        }
         for wan in Wan::ALL {
             let contenders = self.contenders(wan);
             if contenders.is_empty() {

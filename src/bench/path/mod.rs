@@ -104,6 +104,10 @@ pub(super) struct PathArgs {
     /// Congestion control of the hosts' TCP, whatever the machine is set to [default: cubic]
     #[arg(long, value_name = "NAME")]
     congestion_control: Option<String>,
+    /// Keep each site, a gateway and its host, on half of the CPUs, as if they were machines of
+    /// their own [default: the kernel places everybody]
+    #[arg(long)]
+    sites_apart: bool,
     /// Only bulk TCP, no UDP and no round trips
     #[arg(long)]
     bulk_only: bool,
@@ -129,6 +133,7 @@ pub(super) fn measure(args: &PathArgs, effort: Effort) -> Result<PathFigures, Be
             .congestion_control
             .clone()
             .unwrap_or_else(|| CONGESTION_CONTROL.to_owned()),
+        sites_apart: args.sites_apart,
         ..PathFigures::default()
     };
     let turns = turns(args, figures.rounds);
@@ -150,6 +155,7 @@ pub(super) fn measure(args: &PathArgs, effort: Effort) -> Result<PathFigures, Be
             workers: figures.workers,
             figures: turn.which(args),
             congestion_control: figures.congestion_control.clone(),
+            sites_apart: figures.sites_apart,
         };
         match one(&world) {
             Ok(run) => {
@@ -261,6 +267,7 @@ fn one(args: &WorldArgs) -> Result<WorldFigures, Failure> {
             .args(["--seconds", &args.seconds.to_string()])
             .args(["--workers", &args.workers.to_string()])
             .args(["--congestion-control", &args.congestion_control])
+            .args(args.sites_apart.then_some("--sites-apart"))
             .args(["--figures", args.figures.word(), "--contender"])
             .args(contender.iter().map(|value| value.get_name()))
             .stdin(Stdio::null())

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::Wan;
 use super::traffic::{self, Bulk, Rate, Rtt, Streams};
 use super::tunnels::Contender;
+use crate::bench::output::print;
 
 /// What to measure.
 #[derive(Debug, Clone, clap::Args)]
@@ -34,6 +35,9 @@ pub(in crate::bench) struct WorldArgs {
     /// Congestion control of the hosts' TCP
     #[arg(long)]
     pub(super) congestion_control: String,
+    /// Each site on CPUs of its own
+    #[arg(long)]
+    pub(super) sites_apart: bool,
 }
 
 /// Which figures a turn is for.
@@ -92,7 +96,8 @@ pub(super) const NO_WORLD: i32 = 2;
 pub(in crate::bench) fn run(args: &WorldArgs) -> ExitCode {
     isolated(&[], || -> Outcome {
         let figures = measure(args)?;
-        println!("{}", serde_json::to_string(&figures)?);
+        let line = serde_json::to_string(&figures)?;
+        print(&format!("{line}\n")).map_err(LabError::at("write the figures"))?;
         Ok(())
     })
 }
@@ -100,6 +105,9 @@ pub(in crate::bench) fn run(args: &WorldArgs) -> ExitCode {
 fn measure(args: &WorldArgs) -> Result<WorldFigures, LabError> {
     let sites = TwoSites::new(&Lab::new()?)?;
     sites.use_congestion_control(&args.congestion_control)?;
+    if args.sites_apart {
+        sites.keep_apart()?;
+    }
     match args.wan {
         Wan::Plain => {}
         Wan::Gro => sites.wan.carry_single_packets(true)?,

@@ -6,6 +6,7 @@ mod rtt;
 mod tcp;
 mod udp;
 
+use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
 use netns_tests::{LabError, cpu};
@@ -56,6 +57,16 @@ impl<'a> Meter<'a> {
             elapsed,
         })
     }
+}
+
+/// What a thread of the traffic came to.
+fn joined<T>(thread: ScopedJoinHandle<'_, Result<T, LabError>>) -> Result<T, LabError> {
+    let died = |_panic| {
+        Err(LabError::Damaged(
+            "a thread of the traffic has died".to_owned(),
+        ))
+    };
+    thread.join().unwrap_or_else(died)
 }
 
 fn of_all(pids: &[u32]) -> Result<Duration, LabError> {

@@ -13,6 +13,7 @@ use netns_tests::topology::{HOST_A, HOST_B};
 use netns_tests::{LabError, TwoSites};
 use serde::{Deserialize, Serialize};
 
+use super::joined;
 use super::tcp::{self, Streams};
 use crate::bench::sample::percentile;
 
@@ -59,18 +60,19 @@ pub(in crate::bench::path) fn round_trips(
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| {
+            sites.host_b.run_here()?;
             prepare(loaded);
             answer(&echo, &stop);
+            Ok::<_, LabError>(())
         });
         let ask = || {
+            sites.host_a.run_here()?;
             prepare(loaded);
             ask(&socket, count)
         };
+        let ask = || thread::scope(|scope| joined(scope.spawn(ask)));
         let result = if loaded {
-            tcp::with_streams(sites, Streams::AToB(1), |_received| {
-                thread::scope(|scope| scope.spawn(ask).join())
-                    .unwrap_or_else(|_| Err(LabError::Damaged("who asks has died".to_owned())))
-            })
+            tcp::with_streams(sites, Streams::AToB(1), |_received| ask())
         } else {
             ask()
         };

@@ -81,20 +81,21 @@ pub(super) fn with_streams<T>(
     match streams {
         Streams::AToB(count) => {
             for _stream in 0..count {
-                pairs.push(connect(a, b, HOST_B, STALL)?);
+                pairs.push((a, b, connect(a, b, HOST_B, STALL)?));
             }
         }
         Streams::Both => {
-            pairs.push(connect(a, b, HOST_B, STALL)?);
-            pairs.push(connect(b, a, HOST_A, STALL)?);
+            pairs.push((a, b, connect(a, b, HOST_B, STALL)?));
+            pairs.push((b, a, connect(b, a, HOST_A, STALL)?));
         }
     }
     let (received, stop) = (AtomicU64::new(0), AtomicBool::new(false));
     thread::scope(|scope| {
-        for (out, into) in pairs {
+        for (from, to, (out, into)) in pairs {
             let (received, stop) = (&received, &stop);
-            scope.spawn(move || send(out, stop));
-            scope.spawn(move || receive(into, received));
+            // Without its place a stream does not run, and is missed.
+            scope.spawn(move || from.run_here().map(|()| send(out, stop)));
+            scope.spawn(move || to.run_here().map(|()| receive(into, received)));
         }
         let result = work(&received);
         stop.store(true, Ordering::Relaxed);

@@ -9,8 +9,8 @@ use netns_tests::topology::HOST_B;
 use netns_tests::{LabError, TwoSites};
 use serde::{Deserialize, Serialize};
 
-use super::Meter;
 use super::frames::Frames;
+use super::{Meter, joined};
 
 /// Loss that a rate may have.
 const LOSS: f64 = 0.001;
@@ -84,7 +84,8 @@ struct Trial {
     passed: bool,
 }
 
-struct Flow {
+struct Flow<'a> {
+    sites: &'a TwoSites,
     out: Frames,
     into: UdpSocket,
     payload: usize,
@@ -92,8 +93,8 @@ struct Flow {
     trial: u32,
 }
 
-impl Flow {
-    fn new(sites: &TwoSites, ip_len: usize) -> Result<Self, LabError> {
+impl<'a> Flow<'a> {
+    fn new(sites: &'a TwoSites, ip_len: usize) -> Result<Self, LabError> {
         let at = LabError::at::<std::io::Error>;
         let into = sites.host_b.enter(|| UdpSocket::bind((HOST_B, 0)))?;
         let into = into.map_err(at("bind a UDP socket"))?;
@@ -104,6 +105,7 @@ impl Flow {
         let _forced = rustix::net::sockopt::set_socket_recv_buffer_size_force(&into, buffer);
         let target = into.local_addr().map_err(at("UDP address"))?;
         Ok(Self {
+            sites,
             out: Frames::new(sites, target)?,
             into,
             payload: ip_len.saturating_sub(HEADERS),
@@ -133,13 +135,19 @@ impl Flow {
         let meter = Meter::start(pids)?;
         let start = Instant::now();
         let (sent, arrived) = thread::scope(|scope| {
-            let receiver = scope.spawn(|| flow.receive(&stop, start));
-            let sent = flow.out.send(&payload, rate, time);
+            let receiver = scope.spawn(|| {
+                flow.sites.host_b.run_here()?;
+                Ok::<_, LabError>(flow.receive(&stop, start))
+            });
+            let sender = scope.spawn(|| {
+                flow.sites.host_a.run_here()?;
+                flow.out.send(&payload, rate, time)
+            });
+            let sent = joined(sender);
             stop.store(true, Ordering::Relaxed);
-            (sent, receiver.join().unwrap_or_default())
+            (sent, joined(receiver))
         });
-        let (sent, used) = (sent?, meter.stop()?);
-        let (received, last) = arrived;
+        let (sent, (received, last), used) = (sent?, arrived?, meter.stop()?);
         let seconds = time.as_secs_f64();
         let loss = 1.0 - received as f64 / sent.max(1) as f64;
         let result = Rate {
