@@ -122,6 +122,11 @@ pub(super) struct PathArgs {
 /// When this machine gives no namespaces, or not one contender works. A contender that does
 /// not work is named and left out.
 pub(super) fn measure(args: &PathArgs, effort: Effort) -> Result<PathFigures, BenchError> {
+    if args.sites_apart && machine::cores() < 2 {
+        return Err(BenchError::Path(
+            "--sites-apart needs two CPUs, and we may use one".to_owned(),
+        ));
+    }
     let quick = effort.is_quick();
     let mut figures = PathFigures {
         rounds: args.rounds.unwrap_or(if quick { 1 } else { 5 }),
