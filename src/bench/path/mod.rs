@@ -127,20 +127,7 @@ pub(super) fn measure(args: &PathArgs, effort: Effort) -> Result<PathFigures, Be
             "--sites-apart needs two CPUs, and we may use one".to_owned(),
         ));
     }
-    let quick = effort.is_quick();
-    let mut figures = PathFigures {
-        rounds: args.rounds.unwrap_or(if quick { 1 } else { 5 }),
-        seconds: args.seconds.unwrap_or(if quick { 1.0 } else { 2.0 }),
-        workers: args
-            .workers
-            .unwrap_or_else(|| (machine::cores() / 2).max(1)),
-        congestion_control: args
-            .congestion_control
-            .clone()
-            .unwrap_or_else(|| CONGESTION_CONTROL.to_owned()),
-        sites_apart: args.sites_apart,
-        ..PathFigures::default()
-    };
+    let mut figures = planned(args, effort);
     let turns = turns(args, figures.rounds);
     let (start, total) = (Instant::now(), turns.len());
     for (done, turn) in (1_u32..).zip(turns) {
@@ -186,6 +173,24 @@ pub(super) fn measure(args: &PathArgs, effort: Effort) -> Result<PathFigures, Be
         return Err(BenchError::Path(why));
     }
     Ok(figures)
+}
+
+/// How it will be measured; nothing is yet.
+fn planned(args: &PathArgs, effort: Effort) -> PathFigures {
+    let quick = effort.is_quick();
+    PathFigures {
+        rounds: args.rounds.unwrap_or(if quick { 1 } else { 5 }),
+        seconds: args.seconds.unwrap_or(if quick { 1.0 } else { 2.0 }),
+        workers: args
+            .workers
+            .unwrap_or_else(|| (machine::cores() / 2).max(1)),
+        congestion_control: args
+            .congestion_control
+            .clone()
+            .unwrap_or_else(|| CONGESTION_CONTROL.to_owned()),
+        sites_apart: args.sites_apart,
+        ..PathFigures::default()
+    }
 }
 
 /// One contender under one condition in one round.
