@@ -17,7 +17,8 @@ use crate::phase2::{AwaitQuick3, QuickMode, QuickState};
 use crate::retransmit::Retransmit;
 use crate::sa::child::{Child, owner};
 use crate::sa::export::{
-    ExportedChild, ExportedIkeSa, ExportedQuick, ExportedQuickState, ExportedTunnel, VERSION,
+    ExportedChild, ExportedIkeSa, ExportedQuick, ExportedQuickState, ExportedTunnel, Upcoming,
+    VERSION,
 };
 use crate::sa::ike::{IkeSa, LastPhase1, UsedMessageIds};
 use crate::wire::MessageId;
@@ -104,6 +105,8 @@ impl Negotiator {
     fn export_child(&self, id: ConnectionId, child: &Child, now: Instant) -> ExportedChild {
         let timer = owner(id, child.inbound);
         let expires_in = self.remaining(timer, TimerName::EspSaExpire, now);
+        let switch_in = self.remaining(timer, TimerName::OutboundSwitch, now);
+        let rekey_in = self.remaining(timer, TimerName::EspSaRekey, now);
         ExportedChild {
             inbound: child.inbound,
             outbound: child.outbound,
@@ -114,8 +117,9 @@ impl Negotiator {
             lifetime: child.lifetime,
             age: now.saturating_duration_since(child.established),
             expires_in: expires_in.unwrap_or(Duration::ZERO),
-            rekey_in: self.remaining(timer, TimerName::EspSaRekey, now),
-            switch_in: self.remaining(timer, TimerName::OutboundSwitch, now),
+            upcoming: switch_in
+                .map(Upcoming::Switch)
+                .or(rekey_in.map(Upcoming::Rekey)),
             stage: child.stage,
             rekey_due: child.rekey_due,
         }
@@ -174,13 +178,12 @@ impl Negotiator {
         let timer = owner(id, exported.inbound);
         let timers = &mut self.cx.timers;
         timers.set(timer, TimerName::EspSaExpire, end);
-        if let Some(rekey_in) = exported.rekey_in {
-            let at = now + rekey_in.saturating_sub(elapsed);
-            timers.set(timer, TimerName::EspSaRekey, at);
-        }
-        if let Some(switch_in) = exported.switch_in {
-            let at = now + switch_in.saturating_sub(elapsed);
-            timers.set(timer, TimerName::OutboundSwitch, at);
+        let upcoming = exported.upcoming.map(|upcoming| match upcoming {
+            Upcoming::Switch(left) => (TimerName::OutboundSwitch, left),
+            Upcoming::Rekey(left) => (TimerName::EspSaRekey, left),
+        });
+        if let Some((name, left)) = upcoming {
+            timers.set(timer, name, now + left.saturating_sub(elapsed));
         }
         let established = now.checked_sub(age).unwrap_or(now);
         let child = Child {

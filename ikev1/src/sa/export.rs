@@ -105,11 +105,16 @@ pub(crate) struct ExportedChild {
     pub(crate) lifetime: SaLifetime,
     pub(crate) age: Duration,
     pub(crate) expires_in: Duration,
-    pub(crate) rekey_in: Option<Duration>,
-    /// When traffic moves to it, if that has been put off.
-    pub(crate) switch_in: Option<Duration>,
+    pub(crate) upcoming: Option<Upcoming>,
     pub(crate) stage: Stage,
     pub(crate) rekey_due: bool,
+}
+
+/// What awaits an ESP SA pair before its end: traffic moves to it first, and then it is rekeyed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Upcoming {
+    Switch(Duration),
+    Rekey(Duration),
 }
 
 /// Upper bounds of what a value takes in postcard, in bytes. A test compares them with the
@@ -123,7 +128,7 @@ mod cost {
     pub(super) const IKE_SA: usize = 480;
     /// Without last message and nonces.
     pub(super) const QUICK_MODE: usize = SELECTORS + 96;
-    pub(super) const CHILD: usize = SELECTORS + 126;
+    pub(super) const CHILD: usize = SELECTORS + 110;
 }
 
 impl ExportedTunnel {
@@ -144,7 +149,7 @@ impl ExportedTunnel {
     }
 
     /// Leaves out what does not fit into [`ExportedTunnel::MAX_ENCODED`], the dearest last:
-    /// IKE SAs and ESP SAs stay (some 280 ESP SAs fit), then the message ids that are used up,
+    /// IKE SAs and ESP SAs stay (some 300 ESP SAs fit), then the message ids that are used up,
     /// then the last messages of quick modes. How many ESP SAs had to go is returned.
     pub(crate) fn fit(&mut self) -> usize {
         let mut room = Room(Self::MAX_ENCODED);
@@ -305,8 +310,7 @@ mod tests {
             },
             age: LONG,
             expires_in: LONG,
-            rekey_in: Some(LONG),
-            switch_in: Some(LONG),
+            upcoming: Some(Upcoming::Rekey(LONG)),
             stage: Stage::Retiring,
             rekey_due: true,
         }
@@ -360,7 +364,7 @@ mod tests {
         assert!(everything.fit() > 0);
         let length = len(&everything);
         assert!(length <= ExportedTunnel::MAX_ENCODED, "{length}");
-        assert!(everything.children.len() >= 280, "ESP SAs come first");
+        assert!(everything.children.len() >= 300, "ESP SAs come first");
         assert_eq!(everything.ike_sas.len(), 8);
     }
 
