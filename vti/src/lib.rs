@@ -57,5 +57,5 @@ pub use netlink::{
     NextHop, Pin, Route, ViaRoute, covers_peer, watch_links,
 };
 pub use offload::{
-    Coalescer, Gso, GsoKind, Lane, MAX_PARTS, OffloadError, SuperPacket, VirtioHeader,
+    Coalescer, Gso, GsoKind, Lane, MAX_PARTS, MAX_UNCUT, OffloadError, SuperPacket, VirtioHeader,
 };

@@ -35,10 +35,10 @@ pub use udp::UdpWire;
 use crate::counters::DropReason;
 use sys::{Incoming, Outgoing, ReceiveQueue, SendQueue};
 
-/// The longest train. The kernel accepts more, a whole UDP payload, but a device takes it uncut
-/// only below 65,536 bytes (`gso_max_size`, usually) with all headers: Ethernet with two VLAN
-/// tags, IPv6, UDP. What is longer costs twice as much, and all trains of some tunnel MTUs were.
-pub const MAX_TRAIN_BYTES: usize = 65_535 - (14 + 8) - 40 - 8;
+/// The longest train. The kernel accepts a whole UDP payload, 65,507 bytes, but a device takes
+/// uncut only [`vti::MAX_UNCUT`] with the headers of IPv6 and UDP, and a train that is cut in
+/// software costs twice as much.
+pub const MAX_TRAIN_BYTES: usize = vti::MAX_UNCUT - 40 - 8;
 
 /// The most datagrams in one train (`UDP_MAX_SEGMENTS`, 64 until Linux 6.8).
 pub const MAX_TRAIN_PACKETS: usize = 64;

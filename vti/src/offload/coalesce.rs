@@ -21,9 +21,10 @@ use candidate::Candidate;
 /// kernel's limit for UDP trains.
 pub const MAX_PARTS: usize = 64;
 
-/// The longest super-packet, IP header included. A device that it is forwarded to takes it whole
-/// only below 65,536 bytes (`gso_max_size`, usually), Ethernet header and two VLAN tags included.
-const MAX_BYTES: usize = 65_535 - (14 + 8);
+/// The longest super-packet, IP header included, that an Ethernet device takes uncut: usually less
+/// than 65,536 bytes (`gso_max_size`) with the Ethernet header and two VLAN tags. What is longer
+/// the kernel cuts in software.
+pub const MAX_UNCUT: usize = 65_535 - (14 + 8);
 
 /// No further member.
 const END: usize = usize::MAX;
@@ -316,7 +317,7 @@ impl Group {
             && candidate.payload > 0
             && candidate.payload <= first.payload
             && self.parts < MAX_PARTS
-            && self.total + candidate.payload <= MAX_BYTES
+            && self.total + candidate.payload <= MAX_UNCUT
             && same_network_header(head, packet, first.is_ipv6)
             && self.id_continues(head, candidate, &first)
             && (!first.is_tcp() || self.tcp_continues(head, packet, candidate, &first))

@@ -17,7 +17,7 @@ mod split;
 #[cfg(test)]
 mod tests;
 
-pub use coalesce::{Coalescer, Lane, MAX_PARTS};
+pub use coalesce::{Coalescer, Lane, MAX_PARTS, MAX_UNCUT};
 pub use header::{Gso, GsoKind, VirtioHeader};
 pub use split::SuperPacket;
 
