@@ -20,3 +20,4 @@ pub mod daemon;
 pub mod logging;
 pub mod palette;
 pub mod status;
+mod stdout;

@@ -21,8 +21,8 @@ use netns_tests::probe::Ping;
 use netns_tests::topology::{HOST_A, HOST_B};
 use netns_tests::{Lab, LabError, Outcome, TwoSites, isolated};
 
-use super::output::print;
 use super::path::{ask, connect, start_daemon_with};
+use crate::stdout;
 
 /// How long to soak.
 #[derive(Debug, Clone, clap::Args)]
@@ -149,7 +149,7 @@ fn one(
         count(&tally.sent),
         count(&tally.came),
     );
-    print(&line).map_err(LabError::at("write the figures"))?;
+    stdout::write(&line).map_err(LabError::at("write the figures"))?;
     let too_few = time.as_secs() > u64::from(lifetime) + 5 && rekeys == 0;
     if wrong > 0 || broken > 0 || too_few {
         return Err(LabError::Damaged("bytes, streams or rekeys".to_owned()));

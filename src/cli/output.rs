@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use crate::config::ConfigErrors;
 use crate::control::{ClientError, Refusal, RefusalKind};
 use crate::palette::{Palette, Tone};
+use crate::stdout;
 
 /// Why a command did not do what it should.
 #[derive(Debug)]
@@ -129,11 +130,7 @@ pub(super) fn note(text: &str) {
 
 /// Writes a result to standard output.
 pub(super) fn print(text: &str) -> Result<(), Failure> {
-    let mut output = io::stdout().lock();
-    let written = output
-        .write_all(text.as_bytes())
-        .and_then(|()| output.flush());
-    written.map_err(|error| match error.kind() {
+    stdout::write(text).map_err(|error| match error.kind() {
         // `vipsec status | head` is no failure.
         io::ErrorKind::BrokenPipe => Failure::OutputClosed,
         _ => Failure::wrong(format!("cannot write the result: {error}")),

@@ -105,7 +105,7 @@ pub(in crate::bench) fn run(args: &GatewayArgs) -> Result<(), Box<dyn std::error
         mtu: 1400,
         mss: MssClamp::Auto,
     })?;
-    crate::bench::output::print("ready\n")?;
+    crate::stdout::write("ready\n")?;
     loop {
         std::thread::sleep(Duration::from_secs(1));
         let mut out = std::io::stdout().lock();

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::Wan;
 use super::traffic::{self, Bulk, Rate, Rtt, Streams};
 use super::tunnels::Contender;
-use crate::bench::output::print;
+use crate::stdout;
 
 /// What to measure.
 #[derive(Debug, Clone, clap::Args)]
@@ -97,7 +97,7 @@ pub(in crate::bench) fn run(args: &WorldArgs) -> ExitCode {
     isolated(&[], || -> Outcome {
         let figures = measure(args)?;
         let line = serde_json::to_string(&figures)?;
-        print(&format!("{line}\n")).map_err(LabError::at("write the figures"))?;
+        stdout::write(&format!("{line}\n")).map_err(LabError::at("write the figures"))?;
         Ok(())
     })
 }
