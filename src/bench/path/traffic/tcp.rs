@@ -12,7 +12,7 @@ use netns_tests::topology::{HOST_A, HOST_B};
 use netns_tests::{LabError, TwoSites};
 use serde::{Deserialize, Serialize};
 
-use super::Meter;
+use super::{Meter, joined};
 
 /// Bytes of one write or read.
 const BLOCK: usize = 128 * 1024;
@@ -91,14 +91,16 @@ pub(super) fn with_streams<T>(
     }
     let (received, stop) = (AtomicU64::new(0), AtomicBool::new(false));
     thread::scope(|scope| {
+        let mut threads = Vec::new();
         for (from, to, (out, into)) in pairs {
             let (received, stop) = (&received, &stop);
-            // Without its place a stream does not run, and is missed.
-            scope.spawn(move || from.run_here().map(|()| send(out, stop)));
-            scope.spawn(move || to.run_here().map(|()| receive(into, received)));
+            threads.push(scope.spawn(move || from.run_here().map(|()| send(out, stop))));
+            threads.push(scope.spawn(move || to.run_here().map(|()| receive(into, received))));
         }
         let result = work(&received);
         stop.store(true, Ordering::Relaxed);
+        // A stream that did not run would be missing in the figure.
+        threads.into_iter().try_for_each(joined)?;
         result
     })
 }
