@@ -97,6 +97,22 @@ fn rekeys_of_both_phases_go_on_after_it() {
     assert!(!restarted, "no INITIAL-CONTACT after a hot takeover");
 }
 
+#[test]
+fn times_of_the_sas_are_kept() {
+    let (alice, bob) = both();
+    let config = list(alice.clone());
+    let mut pair = Pair::new(alice, bob);
+    pair.run_until_up(SOON);
+    pair.run_for(Duration::from_mins(1));
+    let now = pair.now;
+    let before = pair.alice().negotiator.status(now);
+    assert!(before[0].esp_sas[0].rekey_in_seconds.is_some());
+    take_over(&mut pair, Side::Alice, config, Duration::ZERO);
+    let after = pair.alice().negotiator.status(now);
+    assert_eq!(before[0].ike_sas, after[0].ike_sas);
+    assert_eq!(before[0].esp_sas, after[0].esp_sas);
+}
+
 /// The initiator of a rekey moves its traffic some time after its last message, and who takes
 /// over in between moves it at the same time: by then the peer closes the old pair.
 #[test]
