@@ -88,7 +88,20 @@ pub(super) async fn start(
         workers = config.gateway.workers,
         "vipsec {} is ready", env!("CARGO_PKG_VERSION"),
     );
+    say_if_aes_gcm_could_be_faster();
     Ok(daemon)
+}
+
+/// One package makes the cipher twice as fast, on CPUs where the other libraries do not use all
+/// that there is.
+fn say_if_aes_gcm_could_be_faster() {
+    #[cfg(target_arch = "x86_64")]
+    if let Err(why) = ipsec_mb::library()
+        && is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("vaes")
+    {
+        info!(%why, "with Intel's IPsec library (package libipsec-mb1 or libipsec-mb2) AES-GCM would be faster on this CPU");
+    }
 }
 
 /// Each worker has several queues of each tunnel, which are descriptors: what the process may

@@ -30,6 +30,7 @@ pub(crate) struct GcmKey {
     reason = "the library that is fast stands in line: one pointer less per packet"
 )]
 enum Backend {
+    IpsecMb(ipsec_mb::GcmKey),
     Ring(ring_aead::LessSafeKey),
     AwsLc(aws_lc::LessSafeKey),
     Soft128(Box<Aes128Gcm>),
@@ -38,25 +39,23 @@ enum Backend {
 }
 
 impl GcmKey {
-    /// `keymat` is the AES key followed by the salt (RFC 4106 §8.1). AES-192 is AWS-LC's where
-    /// `backend` does not offer it.
+    /// `keymat` is the AES key followed by the salt (RFC 4106 §8.1). AWS-LC stands in where
+    /// `backend` does not offer the key length.
     pub(crate) fn new(
         bits: AesKeyBits,
         keymat: &[u8],
         backend: AeadBackend,
     ) -> Result<Self, BadKey> {
         let (key, salt) = keymat.split_last_chunk().ok_or(BadKey::Length)?;
-        let key = match (backend, bits) {
-            (AeadBackend::Ring, AesKeyBits::Aes128) => ring_key(&ring_aead::AES_128_GCM, key)?,
-            (AeadBackend::Ring, AesKeyBits::Aes256) => ring_key(&ring_aead::AES_256_GCM, key)?,
-            (AeadBackend::AwsLc, AesKeyBits::Aes128) => aws_lc_key(&aws_lc::AES_128_GCM, key)?,
-            (AeadBackend::AwsLc | AeadBackend::Ring, AesKeyBits::Aes192) => {
-                aws_lc_key(&aws_lc::AES_192_GCM, key)?
-            }
-            (AeadBackend::AwsLc, AesKeyBits::Aes256) => aws_lc_key(&aws_lc::AES_256_GCM, key)?,
-            (AeadBackend::AesGcm, AesKeyBits::Aes128) => Backend::Soft128(soft_key(key)?),
-            (AeadBackend::AesGcm, AesKeyBits::Aes192) => Backend::Soft192(soft_key(key)?),
-            (AeadBackend::AesGcm, AesKeyBits::Aes256) => Backend::Soft256(soft_key(key)?),
+        let key = match backend.or_stand_in(bits) {
+            AeadBackend::IpsecMb => ipsec_mb_key(bits, key)?,
+            AeadBackend::Ring => ring_key(bits, key)?,
+            AeadBackend::AwsLc => aws_lc_key(bits, key)?,
+            AeadBackend::AesGcm => match bits {
+                AesKeyBits::Aes128 => Backend::Soft128(soft_key(key)?),
+                AesKeyBits::Aes192 => Backend::Soft192(soft_key(key)?),
+                AesKeyBits::Aes256 => Backend::Soft256(soft_key(key)?),
+            },
         };
         let salt: [u8; EspSuite::GCM_SALT_LEN] = *salt;
         Ok(Self {
@@ -75,6 +74,7 @@ impl GcmKey {
     ) -> Result<[u8; TAG_LEN], CipherError> {
         let nonce = self.nonce(iv);
         match &self.key {
+            Backend::IpsecMb(key) => key.seal(nonce, aad, body).map_err(|_| CipherError),
             Backend::Ring(key) => {
                 let nonce = ring_aead::Nonce::assume_unique_for_key(nonce);
                 let tag = key
@@ -106,6 +106,12 @@ impl GcmKey {
     ) -> Result<(), CipherError> {
         let nonce = self.nonce(iv);
         match &self.key {
+            Backend::IpsecMb(key) => {
+                let (body, icv) = body_and_icv
+                    .split_last_chunk_mut::<TAG_LEN>()
+                    .ok_or(CipherError)?;
+                key.open(nonce, aad, body, icv).map_err(|_| CipherError)
+            }
             Backend::Ring(key) => {
                 let nonce = ring_aead::Nonce::assume_unique_for_key(nonce);
                 key.open_in_place(nonce, ring_aead::Aad::from(aad), body_and_icv)
@@ -134,13 +140,33 @@ impl GcmKey {
     }
 }
 
-fn ring_key(algorithm: &'static ring_aead::Algorithm, key: &[u8]) -> Result<Backend, BadKey> {
+fn ipsec_mb_key(bits: AesKeyBits, key: &[u8]) -> Result<Backend, BadKey> {
+    let library = ipsec_mb::library()
+        .ok()
+        .filter(|_| key.len() == bits.bytes());
+    library
+        .and_then(|library| ipsec_mb::GcmKey::new(library, key))
+        .map(Backend::IpsecMb)
+        .ok_or(BadKey::Length)
+}
+
+fn ring_key(bits: AesKeyBits, key: &[u8]) -> Result<Backend, BadKey> {
+    let algorithm = match bits {
+        AesKeyBits::Aes128 => &ring_aead::AES_128_GCM,
+        // ring has no 192 bits; a key of that length does not fit this either.
+        AesKeyBits::Aes192 | AesKeyBits::Aes256 => &ring_aead::AES_256_GCM,
+    };
     ring_aead::UnboundKey::new(algorithm, key)
         .map(|key| Backend::Ring(ring_aead::LessSafeKey::new(key)))
         .map_err(|_| BadKey::Length)
 }
 
-fn aws_lc_key(algorithm: &'static aws_lc::Algorithm, key: &[u8]) -> Result<Backend, BadKey> {
+fn aws_lc_key(bits: AesKeyBits, key: &[u8]) -> Result<Backend, BadKey> {
+    let algorithm = match bits {
+        AesKeyBits::Aes128 => &aws_lc::AES_128_GCM,
+        AesKeyBits::Aes192 => &aws_lc::AES_192_GCM,
+        AesKeyBits::Aes256 => &aws_lc::AES_256_GCM,
+    };
     aws_lc::UnboundKey::new(algorithm, key)
         .map(|key| Backend::AwsLc(aws_lc::LessSafeKey::new(key)))
         .map_err(|_| BadKey::Length)
@@ -198,7 +224,8 @@ mod tests {
         for bits in BITS {
             let keymat: Vec<u8> = (0..bits.bytes() as u8 + 4).collect();
             let soft = GcmKey::new(bits, &keymat, AeadBackend::AesGcm).unwrap();
-            for backend in [AeadBackend::Ring, AeadBackend::AwsLc] {
+            let offered = AeadBackend::ALL.into_iter().filter(|one| one.offers(bits));
+            for backend in offered {
                 let fast = GcmKey::new(bits, &keymat, backend).unwrap();
                 for len in [0_usize, 1, 15, 16, 17, 64, 255, 1400, 9000] {
                     let plain: Vec<u8> = (0..len).map(|i| (i * 7) as u8).collect();

@@ -1,7 +1,8 @@
 //! The ciphers of an SA: keys expanded once, used on slices in place.
 //!
 //! ```text
-//!   SaCipher --+-- Gcm:  ring (AES-128/256), AWS-LC or the aes-gcm crate: whichever is fastest here
+//!   SaCipher --+-- Gcm:  Intel's IPsec library, ring (AES-128/256), AWS-LC or the aes-gcm crate:
+//!              |         whichever is fastest here
 //!              +-- Cbc:  aes blocks chained over up to 8 packets at a time, or des blocks over
 //!              |         one (3DES), + HMAC
 //!              +-- Null: no protection at all; benchmarks only, not reachable by negotiation

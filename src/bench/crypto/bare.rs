@@ -97,6 +97,8 @@ impl Bare {
     }
 }
 
+struct IpsecMb(ipsec_mb::GcmKey);
+
 struct Ring(ring_aead::LessSafeKey);
 
 struct AwsLc(aws_lc::LessSafeKey);
@@ -105,6 +107,7 @@ struct Soft<C>(C);
 
 fn gcm(bits: AesKeyBits, library: AeadBackend) -> Option<Box<dyn Cipher>> {
     match (library, bits) {
+        (AeadBackend::IpsecMb, _) => ipsec_mb_key(bits),
         (AeadBackend::Ring, AesKeyBits::Aes128) => ring_key(&ring_aead::AES_128_GCM),
         (AeadBackend::Ring, AesKeyBits::Aes192) => None,
         (AeadBackend::Ring, AesKeyBits::Aes256) => ring_key(&ring_aead::AES_256_GCM),
@@ -115,6 +118,11 @@ fn gcm(bits: AesKeyBits, library: AeadBackend) -> Option<Box<dyn Cipher>> {
         (AeadBackend::AesGcm, AesKeyBits::Aes192) => soft_key::<Aes192Gcm>(bits),
         (AeadBackend::AesGcm, AesKeyBits::Aes256) => soft_key::<Aes256Gcm>(bits),
     }
+}
+
+fn ipsec_mb_key(bits: AesKeyBits) -> Option<Box<dyn Cipher>> {
+    let key = ipsec_mb::GcmKey::new(ipsec_mb::library().ok()?, &vec![7; bits.bytes()])?;
+    Some(Box::new(IpsecMb(key)))
 }
 
 fn ring_key(algorithm: &'static ring_aead::Algorithm) -> Option<Box<dyn Cipher>> {
@@ -142,6 +150,23 @@ fn gcm_parts(packet: &mut [u8]) -> Option<([u8; 12], &[u8], &mut [u8])> {
     let nonce = clear.first_chunk::<12>().copied()?;
     let aad = clear.get(..HEADER)?;
     Some((nonce, aad, body))
+}
+
+impl Cipher for IpsecMb {
+    #[inline]
+    fn seal(&self, packet: &mut [u8]) -> Option<()> {
+        let (nonce, aad, body) = gcm_parts(packet)?;
+        let (body, icv) = body.split_last_chunk_mut::<16>()?;
+        *icv = self.0.seal(nonce, aad, body).ok()?;
+        Some(())
+    }
+
+    #[inline]
+    fn open(&self, packet: &mut [u8]) -> Option<()> {
+        let (nonce, aad, body) = gcm_parts(packet)?;
+        let (body, icv) = body.split_last_chunk_mut::<16>()?;
+        self.0.open(nonce, aad, body, icv).ok()
+    }
 }
 
 /// ring and AWS-LC have the same interface, but no trait for it.

@@ -108,17 +108,17 @@ pub(super) fn measure(wanted: &CryptoArgs, effort: Effort) -> Result<CryptoFigur
     Ok(CryptoFigures { rows })
 }
 
-/// The library that is the fastest here and so in use, and ring beside it. CBC has no choice.
+/// The library that is the fastest here and so in use, and the other ones in assembly beside it.
+/// CBC has no choice.
 fn libraries(suite: EspSuite, in_use: AeadBackends) -> Vec<Option<AeadBackend>> {
     let EspSuite::AesGcm16(bits) = suite else {
         return vec![None];
     };
     let in_use = in_use.for_key(bits);
-    let mut libraries = vec![Some(in_use)];
-    if in_use != AeadBackend::Ring && AeadBackend::Ring.offers(bits) {
-        libraries.push(Some(AeadBackend::Ring));
-    }
-    libraries
+    let others = [AeadBackend::IpsecMb, AeadBackend::AwsLc, AeadBackend::Ring]
+        .into_iter()
+        .filter(|other| *other != in_use && other.offers(bits));
+    core::iter::once(in_use).chain(others).map(Some).collect()
 }
 
 fn train(
@@ -202,7 +202,7 @@ impl fmt::Display for CryptoFigures {
         writeln!(
             f,
             "One core. \"of bare\": speed relative to the bare call of the same library on the same\n\
-             bytes. Of two libraries the first is the one in use.\n"
+             bytes. Of several libraries the first is the one in use.\n"
         )?;
         let mut table = Table::new([
             "suite", "library", "bytes", "seal ns", "Mpps", "Gbit/s", "cyc/B", "of bare",

@@ -30,14 +30,30 @@ fn both_contenders_have_the_same_bytes_to_encrypt() {
 }
 
 #[test]
-fn the_library_in_use_stands_beside_ring() {
+fn the_library_in_use_comes_first_and_the_others_follow() {
     let gcm = |bits| EspSuite::AesGcm16(bits);
-    let (ring, aws_lc) = (Some(AeadBackend::Ring), Some(AeadBackend::AwsLc));
+    // Where Intel's library is installed it stands in the table too.
+    let installed = ipsec_mb::library().ok().map(|_| AeadBackend::IpsecMb);
     let fast = AeadBackends::all(AeadBackend::AwsLc);
-    assert_eq!(libraries(gcm(AesKeyBits::Aes128), fast), [aws_lc, ring]);
-    assert_eq!(libraries(gcm(AesKeyBits::Aes192), fast), [aws_lc]);
-    let plain = AeadBackends::all(AeadBackend::Ring);
-    assert_eq!(libraries(gcm(AesKeyBits::Aes256), plain), [ring]);
+    let (ring, aws_lc) = (AeadBackend::Ring, AeadBackend::AwsLc);
+    let table = |first: AeadBackend, others: &[AeadBackend]| -> Vec<_> {
+        let others = others.iter().copied();
+        core::iter::once(first)
+            .chain(installed)
+            .chain(others)
+            .map(Some)
+            .collect()
+    };
+    assert_eq!(
+        libraries(gcm(AesKeyBits::Aes128), fast),
+        table(aws_lc, &[ring])
+    );
+    assert_eq!(libraries(gcm(AesKeyBits::Aes192), fast), table(aws_lc, &[]));
+    let plain = AeadBackends::all(ring);
+    assert_eq!(
+        libraries(gcm(AesKeyBits::Aes256), plain),
+        table(ring, &[aws_lc])
+    );
     let cbc = "aes128-sha1".parse().unwrap();
     assert_eq!(libraries(cbc, plain), [None]);
 }
