@@ -94,7 +94,9 @@ impl GcmKey {
         tag: &[u8; TAG_LEN],
     ) -> Result<(), GcmError> {
         let right = self.crypt(self.functions.decrypt, nonce, aad, body)?;
-        if bool::from(right.ct_eq(tag)) {
+        // As numbers: byte by byte it takes a quarter of the time of a small packet.
+        let [right, tag] = [right, *tag].map(u128::from_ne_bytes);
+        if right.ct_eq(&tag).into() {
             Ok(())
         } else {
             // What nobody has vouched for is not to be read by anybody.
