@@ -22,7 +22,7 @@ wanted=(
   "libstrongswan-extra-plugins:/usr/lib/ipsec/plugins/libstrongswan-curve25519.so"
   "libcharon-extra-plugins:/usr/lib/ipsec/plugins/libstrongswan-kernel-libipsec.so"
 )
-# Intel's IPsec library is for x86-64: AES-GCM twice as fast with AVX-512. Its package has the
+# Intel's IPsec library is for x86-64: the fastest AES-GCM with AVX-512. Its package has the
 # number of its interface in its name, and a distribution has one of them.
 [ "$(uname -m)" = x86_64 ] &&
   wanted+=("libipsec-mb2|libipsec-mb1:/usr/lib/x86_64-linux-gnu/libIPSec_MB.so.[12]")

@@ -92,8 +92,7 @@ pub(super) async fn start(
     Ok(daemon)
 }
 
-/// One package makes the cipher twice as fast, on CPUs where the other libraries do not use all
-/// that there is.
+/// One package does it, on CPUs where the other libraries do not use all that there is.
 fn say_if_aes_gcm_could_be_faster() {
     #[cfg(target_arch = "x86_64")]
     if let Err(why) = ipsec_mb::library()
