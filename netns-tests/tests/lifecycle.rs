@@ -314,6 +314,11 @@ fn a_device_that_is_deleted_is_named_and_restored_by_a_restart() {
             assert!(line.contains(word), "no {word} in {line}");
         }
         process.must_run()?;
+        let status = pair.a.run("status")?.stdout;
+        assert!(
+            status.contains("vti-site HAS BEEN DELETED"),
+            "not shown: {status}"
+        );
         pair.a.stop()?;
         pair.a = Vipsec::start(&pair.sites.gw_a, &[policy_a()])?;
         pair.a.bring_up("site")?;

@@ -123,6 +123,7 @@ mod tests {
                     mtu: 1400,
                     addresses: Vec::new(),
                     routes: Vec::new(),
+                    deleted: false,
                 },
             }],
             counters: Counters::new(),

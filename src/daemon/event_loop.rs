@@ -276,6 +276,9 @@ impl Daemon {
             return Reply::Refused(refusal);
         }
         let mut status = self.gateway.status(now, self.started, only);
+        for connection in &mut status.connections {
+            connection.vti.deleted = self.tunnels.is_deleted(&connection.vti.device);
+        }
         if let Some(pair) = &self.pair {
             status.pair = Some(pair.status(&self.gateway));
             status.counters = self.counters();

@@ -105,6 +105,8 @@ impl Gateway {
                 mtu: connection.vti.mtu,
                 addresses: connection.vti.addresses.clone(),
                 routes: connection.vti.routes.clone(),
+                // The devices are not the gateway's; who has them looks.
+                deleted: false,
             },
         }
     }

@@ -120,6 +120,15 @@ impl Tunnels {
         }
     }
 
+    /// True when we made this device and another program has deleted it; under another name it
+    /// still carries.
+    pub(super) fn is_deleted(&self, device: &str) -> bool {
+        self.devices
+            .values()
+            .find(|ours| ours.settings.device == device)
+            .is_some_and(|ours| !vti::exists(ours.index))
+    }
+
     /// The netlink connection.
     pub(super) fn net(&self) -> Arc<Netlink> {
         Arc::clone(&self.net)

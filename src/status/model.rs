@@ -248,6 +248,9 @@ pub struct VtiStatus {
     pub addresses: Vec<IpNet>,
     /// What is routed into it.
     pub routes: Vec<IpNet>,
+    /// Somebody has deleted it: nothing is carried until the daemon is started again.
+    #[serde(default)]
+    pub deleted: bool,
 }
 
 /// One node's view of the pair.

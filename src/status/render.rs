@@ -251,6 +251,13 @@ fn render_vti(connection: &ConnectionStatus, palette: Palette, lines: &mut Vec<S
         let nets: Vec<String> = nets.iter().map(ToString::to_string).collect();
         nets.join(", ")
     };
+    if vti.deleted {
+        let text = format!(
+            "{} HAS BEEN DELETED by another program: restart vipsec to make it again",
+            vti.device
+        );
+        return row("VTI", &palette.paint(Tone::Bad, &text), palette, lines);
+    }
     let mut text = format!("{}, mtu {}", vti.device, vti.mtu);
     if !vti.addresses.is_empty() {
         text += &format!(", {}", list(&vti.addresses));

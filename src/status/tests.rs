@@ -65,6 +65,7 @@ fn connection(name: &str, state: ConnectionState) -> ConnectionStatus {
             mtu: 1400,
             addresses: Vec::new(),
             routes: vec!["10.20.0.0/16".parse().unwrap()],
+            deleted: false,
         },
     }
 }
@@ -126,6 +127,16 @@ azure  UP for 3h11m
 counted by esp: bad-icv 1, replayed 1,200
 "
     );
+}
+
+#[test]
+fn a_deleted_device_is_shown_with_what_to_do() {
+    let mut azure = connection("azure", ConnectionState::Up);
+    azure.vti.deleted = true;
+    let text = render(&status(vec![azure]), Palette::Plain);
+    let line =
+        "  VTI   vti-azure HAS BEEN DELETED by another program: restart vipsec to make it again\n";
+    assert!(text.contains(line), "{text}");
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, netdevice, socket_with};
 
 use crate::offload::{MAX_PARTS, OffloadError, VirtioHeader};
 use crate::sys;
@@ -180,17 +181,28 @@ fn open() -> Result<OwnedFd, TunError> {
     })
 }
 
-/// Any socket answers index questions; a TUN descriptor does not.
+/// True while there is a network device of this index, whatever its name is now. The kernel gives
+/// an index away once only. Where it cannot be asked, the device counts as there.
+#[must_use]
+pub fn exists(index: u32) -> bool {
+    let name = index_socket().and_then(|socket| netdevice::index_to_name_inlined(&socket, index));
+    name.is_ok() || name.is_err_and(|error| error != Errno::NODEV && error != Errno::NXIO)
+}
+
 fn index_of(name: &str) -> Result<u32, TunError> {
-    use rustix::net::{AddressFamily, SocketFlags, SocketType, netdevice, socket_with};
+    index_socket()
+        .and_then(|socket| netdevice::name_to_index(&socket, name))
+        .map_err(|error| failed("find the index", name, error.into()))
+}
+
+/// Any socket answers index questions; a TUN descriptor does not.
+fn index_socket() -> rustix::io::Result<OwnedFd> {
     socket_with(
         AddressFamily::INET,
         SocketType::DGRAM,
         SocketFlags::CLOEXEC,
         None,
     )
-    .and_then(|socket| netdevice::name_to_index(&socket, name))
-    .map_err(|error| failed("find the index", name, error.into()))
 }
 
 fn attach(fd: &OwnedFd, config: &TunConfig, is_first: bool) -> Result<(), TunError> {

@@ -103,6 +103,18 @@ fn a_taken_name_is_a_clear_error_and_the_device_dies_with_its_queues() {
 }
 
 #[test]
+fn a_device_exists_until_it_is_deleted_whatever_its_name() {
+    in_namespace("existence", || {
+        let device = tun("vti0", 1).unwrap();
+        assert!(vti::exists(device.index()));
+        ip(&["link", "set", "vti0", "name", "renamed"]);
+        assert!(vti::exists(device.index()));
+        ip(&["link", "delete", "renamed"]);
+        assert!(!vti::exists(device.index()));
+    });
+}
+
+#[test]
 fn routes_and_addresses_are_made_listed_and_removed() {
     in_namespace("routes", || {
         let device = tun("vti0", 1).unwrap();
