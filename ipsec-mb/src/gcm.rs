@@ -100,7 +100,7 @@ impl GcmKey {
             Ok(())
         } else {
             // What nobody has vouched for is not to be read by anybody.
-            body.zeroize();
+            body.fill(0);
             Err(GcmError::WrongTag)
         }
     }

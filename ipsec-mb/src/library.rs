@@ -69,7 +69,7 @@ pub enum NotUsable {
 }
 
 /// The library, loaded for as long as the program runs.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Library {
     version: String,
     pub(crate) aes128: Functions,
@@ -84,16 +84,6 @@ pub(crate) struct Functions {
     pub(crate) encrypt: Crypt,
     pub(crate) decrypt: Crypt,
 }
-
-impl PartialEq for Functions {
-    fn eq(&self, other: &Self) -> bool {
-        self.expand as usize == other.expand as usize
-            && self.encrypt as usize == other.encrypt as usize
-            && self.decrypt as usize == other.decrypt as usize
-    }
-}
-
-impl Eq for Functions {}
 
 impl Library {
     /// As the library says it, such as `1.3.0`.
@@ -201,8 +191,8 @@ fn gcm_functions(
     file: &'static str,
 ) -> Result<Option<[Functions; 3]>, NotUsable> {
     type Allocate = extern "C" fn(flags: u64) -> *mut Manager;
-    type Initialize = extern "C" fn(manager: *mut Manager, architecture: *mut c_uint);
-    type Free = extern "C" fn(manager: *mut Manager);
+    type Initialize = unsafe extern "C" fn(manager: *mut Manager, architecture: *mut c_uint);
+    type Free = unsafe extern "C" fn(manager: *mut Manager);
     // SAFETY: they are declared so in `intel-ipsec-mb.h` of the known versions.
     let (allocate, initialize, free) = unsafe {
         (
@@ -216,9 +206,10 @@ fn gcm_functions(
         return Ok(None);
     }
     let mut architecture = 0;
-    initialize(manager, &raw mut architecture);
-    // SAFETY: the library made it, it is longer than what we know of it, the known versions have
-    // these pointers in these places, and nobody else has it before it is freed.
+    // SAFETY: the library made the manager, and both pointers are for this call only.
+    unsafe { initialize(manager, &raw mut architecture) };
+    // SAFETY: it is longer than what we know of it, the known versions have these pointers in
+    // these places, and nobody else has it before it is freed.
     let known = unsafe { &*manager };
     let of = |length: usize| {
         Some(Functions {
@@ -233,7 +224,9 @@ fn gcm_functions(
         (_, Some(aes128), Some(aes192), Some(aes256)) => Some([aes128, aes192, aes256]),
         _ => None,
     };
-    free(manager);
+    // SAFETY: the library made it, and nothing of it is used any more: the functions are the
+    // library's, and take no manager.
+    unsafe { free(manager) };
     Ok(functions)
 }
 
@@ -275,6 +268,16 @@ mod tests {
             panic!("the C library took for Intel's");
         };
         assert_eq!(why.to_string(), "libc.so.6 has no imb_get_version");
+    }
+
+    #[test]
+    fn versions_from_1_0_to_2_0_are_known() {
+        for known in [0x1_00_00, 0x1_03_00, 0x1_05_00, 0x2_00_00, 0x2_00_02] {
+            assert!(KNOWN_VERSIONS.contains(&known), "{known:x}");
+        }
+        for other in [0x0_37_00, 0x2_01_00, 0x3_00_00] {
+            assert!(!KNOWN_VERSIONS.contains(&other), "{other:x}");
+        }
     }
 
     #[test]

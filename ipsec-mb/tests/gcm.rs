@@ -1,15 +1,16 @@
 //! The library against the test vectors of AES-GCM, and what it refuses.
 #![expect(clippy::indexing_slicing, reason = "helpers of tests")]
 
-use ipsec_mb::{GcmError, GcmKey, Library, library};
+use ipsec_mb::{GcmError, GcmKey, Library, NotUsable, library};
 
-/// Runs `test` with the library, or says why not; in CI that is a failure.
+/// Runs `test` with the library, or says why not; in CI that is a failure, but where there is no
+/// such library.
 fn with_library(name: &str, test: impl FnOnce(&'static Library)) {
     match library() {
         Ok(library) => test(library),
         Err(why) => {
             assert!(
-                std::env::var("CI").as_deref() != Ok("true"),
+                *why == NotUsable::Architecture || std::env::var("CI").as_deref() != Ok("true"),
                 "{name} cannot run: {why}"
             );
             println!("SKIPPED {name}: {why}");

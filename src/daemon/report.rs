@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use esp_dataplane::SadStatus;
+use esp_dataplane::{AeadBackends, SadStatus};
 use ipsec_types::Spi;
 
 use super::gateway::Gateway;
@@ -37,11 +37,7 @@ impl Gateway {
             uptime_secs: (now - started).as_secs(),
             revision: self.config.revision.to_string(),
             workers: u32::try_from(self.config.gateway.workers).unwrap_or(u32::MAX),
-            cipher_backends: vec![
-                format!("AES-128-GCM by {}", sad.backends.aes128),
-                format!("AES-192-GCM by {}", sad.backends.aes192),
-                format!("AES-256-GCM by {}", sad.backends.aes256),
-            ],
+            cipher_backends: in_words(sad.backends),
             keylog: self
                 .keylog
                 .as_ref()
@@ -137,6 +133,23 @@ impl Gateway {
     }
 }
 
+/// Which library runs what; in one word where it is the same for all key lengths.
+fn in_words(backends: AeadBackends) -> Vec<String> {
+    let AeadBackends {
+        aes128,
+        aes192,
+        aes256,
+    } = backends;
+    if aes128 == aes192 && aes192 == aes256 {
+        return vec![format!("AES-GCM by {aes128}")];
+    }
+    vec![
+        format!("AES-128-GCM by {aes128}"),
+        format!("AES-192-GCM by {aes192}"),
+        format!("AES-256-GCM by {aes256}"),
+    ]
+}
+
 fn state_of(negotiation: Option<&ikev1::ConnectionStatus>, failed: bool) -> ConnectionState {
     let Some(negotiation) = negotiation else {
         return ConnectionState::Down;
@@ -219,4 +232,26 @@ fn esp_sa_status(
 
 fn hex(spi: Spi) -> String {
     spi.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use esp_dataplane::AeadBackend;
+
+    use super::*;
+
+    #[test]
+    fn libraries_are_named_once_or_by_key_length() {
+        let same = AeadBackends::all(AeadBackend::AwsLc);
+        assert_eq!(in_words(same), ["AES-GCM by AWS-LC"]);
+        let differ = AeadBackends::all(AeadBackend::Ring);
+        assert_eq!(
+            in_words(differ),
+            [
+                "AES-128-GCM by ring",
+                "AES-192-GCM by AWS-LC",
+                "AES-256-GCM by ring"
+            ]
+        );
+    }
 }
