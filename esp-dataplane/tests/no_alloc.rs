@@ -8,7 +8,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use common::{Plane, TUNNEL, Terms, a_to_b, flow_of, side_a, train};
-use esp_dataplane::{DropReason, OpenSlot};
+use esp_dataplane::{AeadBackend, AeadBackends, DropReason, OpenSlot};
 use ipsec_types::{Encapsulation, EspSuite};
 
 /// The system's allocator, counting what this thread asks of it.
@@ -66,9 +66,15 @@ fn the_counter_counts() {
 
 #[test]
 fn sealing_and_opening_never_allocates() {
-    for suite in EspSuite::ALL {
+    let ciphers = EspSuite::ALL.into_iter();
+    let ciphers = ciphers.flat_map(|suite| AeadBackend::ALL.map(|library| (suite, library)));
+    for (suite, library) in ciphers {
         let terms = Terms::new(suite);
-        let (mut a, mut b) = (Plane::with(&terms.pair_a()), Plane::with(&terms.pair_b()));
+        let [mut a, mut b] = [terms.pair_a(), terms.pair_b()].map(|pair| {
+            let plane = Plane::by(AeadBackends::all(library));
+            plane.install(&pair);
+            plane
+        });
         let packets: Vec<_> = [1400; 40].into_iter().chain([61]).map(a_to_b).collect();
         let flow = flow_of(&packets[0]);
         let sa = a.pipeline.outbound(TUNNEL, &flow, 1).unwrap();
@@ -80,7 +86,7 @@ fn sealing_and_opening_never_allocates() {
                 let sa = a.pipeline.outbound(TUNNEL, &flow, 41).unwrap();
                 assert_eq!(a.pipeline.seal_train(&sa, &mut buf, &mut seal_slots), 41);
             });
-            assert_eq!(sealing, 0, "{suite}, round {round}");
+            assert_eq!(sealing, 0, "{suite}, {library}, round {round}");
             open_slots.clear();
             for slot in &seal_slots {
                 let range = slot.result.clone().unwrap();
@@ -95,7 +101,7 @@ fn sealing_and_opening_never_allocates() {
                         .open_train(&mut buf, &mut open_slots, side_a(), Encapsulation::Udp);
                 assert_eq!(opened, 40);
             });
-            assert_eq!(opening, 0, "{suite}, round {round}");
+            assert_eq!(opening, 0, "{suite}, {library}, round {round}");
             assert_eq!(open_slots[0].result, Err(DropReason::BadIcv));
             (buf, seal_slots) = train(&sa, &packets);
         }

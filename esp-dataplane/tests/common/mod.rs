@@ -11,10 +11,11 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use esp_dataplane::{DropReason, OutboundSa};
 use esp_dataplane::{
-    EventReceiver, InstallOptions, OpenSlot, Opened, Pipeline, Sad, SadConfig, SealSlot,
+    AeadBackends, EventReceiver, InstallOptions, OpenSlot, Opened, Pipeline, Sad, SadConfig,
+    SealSlot,
 };
+use esp_dataplane::{DropReason, OutboundSa};
 use ipsec_types::{
     AesKeyBits, CbcCipher, ConnectionId, Direction, Encapsulation, EspIntegrity, EspSaPair,
     EspSaParams, EspSuite, Flow, SaLifetime, SecretBytes, SelectorPair, Spi, TrafficSelector,
@@ -135,7 +136,15 @@ pub(crate) struct Plane {
 
 impl Plane {
     pub(crate) fn new() -> Self {
-        let (sad, events) = Sad::new(SadConfig::default());
+        Self::by(AeadBackends::default())
+    }
+
+    /// With AES-GCM by these libraries.
+    pub(crate) fn by(backends: AeadBackends) -> Self {
+        let (sad, events) = Sad::new(SadConfig {
+            backends,
+            ..SadConfig::default()
+        });
         let mut pipeline = sad.pipeline(0);
         pipeline.begin_batch(NOW);
         Self {
