@@ -255,18 +255,14 @@ mod tests {
 
     #[test]
     fn a_file_that_is_not_there_is_named() {
-        let Err(why) = load("libIPSec_MB.so.0") else {
-            return; // somebody has it
-        };
+        let why = load("libIPSec_MB.so.none").unwrap_err();
         assert!(matches!(&why, NotUsable::NotLoaded(_)), "{why}");
-        assert!(why.to_string().contains("libIPSec_MB.so.0"), "{why}");
+        assert!(why.to_string().contains("libIPSec_MB.so.none"), "{why}");
     }
 
     #[test]
     fn another_library_is_refused_by_name() {
-        let Err(why) = load("libc.so.6") else {
-            panic!("the C library took for Intel's");
-        };
+        let why = load("libc.so.6").unwrap_err();
         assert_eq!(why.to_string(), "libc.so.6 has no imb_get_version");
     }
 
