@@ -99,7 +99,7 @@ fn say_if_aes_gcm_could_be_faster() {
         && is_x86_feature_detected!("avx512f")
         && is_x86_feature_detected!("vaes")
     {
-        info!(%why, "with Intel's IPsec library (package libipsec-mb1 or libipsec-mb2) AES-GCM would be faster on this CPU");
+        info!(%why, "with Intel's IPsec library (package libipsec-mb1 or libipsec-mb2) AES-GCM may be faster on this CPU");
     }
 }
 
