@@ -60,10 +60,6 @@ const fn v4(a: u8, b: u8, c: u8, d: u8) -> IpAddr {
     IpAddr::V4(std::net::Ipv4Addr::new(a, b, c, d))
 }
 
-/// What Linux has by default. BBR goes by its own estimate of the path and leaves a quarter of
-/// what our tunnel carries unused.
-pub const CONGESTION_CONTROL: &str = "cubic";
-
 impl TwoSites {
     /// Builds it.
     ///
@@ -101,18 +97,6 @@ impl TwoSites {
             (&self.gw_b, b),
         ] {
             host.keep_to(cpus);
-        }
-        Ok(())
-    }
-
-    /// Sets the congestion control of the hosts' TCP: a figure is not to depend on what the
-    /// machine is set to.
-    ///
-    /// # Errors
-    /// When the kernel has none of this name.
-    pub fn use_congestion_control(&self, name: &str) -> Result<(), LabError> {
-        for host in [&self.host_a, &self.host_b] {
-            host.sysctl("ipv4/tcp_congestion_control", name)?;
         }
         Ok(())
     }

@@ -19,7 +19,7 @@ use core::fmt;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use netns_tests::topology::CONGESTION_CONTROL;
+use netns_tests::probe::CONGESTION_CONTROL;
 use serde::{Deserialize, Serialize};
 
 use super::args::Effort;

@@ -10,7 +10,7 @@ use netns_tests::{Lab, LabError, Outcome, TwoSites, isolated};
 use serde::{Deserialize, Serialize};
 
 use super::Wan;
-use super::traffic::{self, Bulk, Rate, Rtt, Streams};
+use super::traffic::{self, Bulk, Hosts, Rate, Rtt, Streams};
 use super::tunnels::Contender;
 use crate::stdout;
 
@@ -104,7 +104,6 @@ pub(in crate::bench) fn run(args: &WorldArgs) -> ExitCode {
 
 fn measure(args: &WorldArgs) -> Result<WorldFigures, LabError> {
     let sites = TwoSites::new(&Lab::new()?)?;
-    sites.use_congestion_control(&args.congestion_control)?;
     if args.sites_apart {
         sites.keep_apart()?;
     }
@@ -113,6 +112,10 @@ fn measure(args: &WorldArgs) -> Result<WorldFigures, LabError> {
         Wan::Gro => sites.wan.carry_single_packets(true)?,
         Wan::NoGro => sites.wan.carry_single_packets(false)?,
     }
+    let hosts = Hosts {
+        sites: &sites,
+        congestion_control: &args.congestion_control,
+    };
     let running = args.contender.start(&sites, args.workers)?;
     Ping::to(HOST_B).until_answered(&sites.host_a, FIRST_PACKET)?;
     let pids = running.pids.as_slice();
@@ -120,16 +123,16 @@ fn measure(args: &WorldArgs) -> Result<WorldFigures, LabError> {
     let mut figures = WorldFigures::default();
     let round_trips = (time.as_secs_f64() * 500.0) as u32;
     if args.figures != Which::Bulk {
-        figures.idle = Some(traffic::round_trips(&sites, round_trips, false)?);
+        figures.idle = Some(traffic::round_trips(&hosts, round_trips, false)?);
     }
     if matches!(args.figures, Which::All | Which::Bulk) {
-        let bulk = |streams| traffic::bulk(&sites, streams, time, pids).map(Some);
+        let bulk = |streams| traffic::bulk(&hosts, streams, time, pids).map(Some);
         figures.tcp = bulk(Streams::AToB(1))?;
         figures.tcp4 = bulk(Streams::AToB(4))?;
         figures.both = bulk(Streams::Both)?;
     }
     if matches!(args.figures, Which::All | Which::RoundTrips) {
-        figures.loaded = Some(traffic::round_trips(&sites, round_trips, true)?);
+        figures.loaded = Some(traffic::round_trips(&hosts, round_trips, true)?);
     }
     if args.figures == Which::All {
         let trial = time / 5;

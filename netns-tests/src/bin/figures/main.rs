@@ -18,8 +18,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use netns_tests::need::{DUMPCAP, PING};
-use netns_tests::probe::{Amount, Bulk, Capture, Ping, pcap};
-use netns_tests::topology::{CONGESTION_CONTROL, HOST_B};
+use netns_tests::probe::{Amount, Bulk, CONGESTION_CONTROL, Capture, Ping, pcap};
+use netns_tests::topology::HOST_B;
 use netns_tests::{Lab, LabError, Need, Outcome, TwoSites, isolated};
 
 use pairing::Pairing;
@@ -171,12 +171,12 @@ fn one_transfer(pairing: Pairing, wan: Wan, time: Duration) -> Result<(f64, f64)
         Wan::Gro => sites.wan.carry_single_packets(true)?,
         Wan::NoGro => sites.wan.carry_single_packets(false)?,
     }
-    sites.use_congestion_control(CONGESTION_CONTROL)?;
     let mut running = pairing.start(&sites, "aes256gcm16")?;
     running.up()?;
     Ping::to(HOST_B).until_answered(&sites.host_a, Duration::from_secs(5))?;
     let before = running.cpu()?;
-    let moved = Bulk::to(HOST_B, Amount::For(time)).run(&sites.host_a, &sites.host_b)?;
+    let bulk = Bulk::to(HOST_B, Amount::For(time)).congestion_control(CONGESTION_CONTROL);
+    let moved = bulk.run(&sites.host_a, &sites.host_b)?;
     let cpu = running.cpu()?.saturating_sub(before);
     let cost = cpu.as_secs_f64() / (moved.bytes as f64 / 1e9);
     Ok((moved.gbit_per_second(), cost))

@@ -9,7 +9,7 @@ mod udp;
 use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
-use netns_tests::{LabError, cpu};
+use netns_tests::{LabError, TwoSites, cpu};
 
 pub(super) use rtt::Rtt;
 pub(super) use tcp::Bulk;
@@ -19,6 +19,14 @@ pub(super) use rtt::round_trips;
 pub(in crate::bench) use tcp::connect;
 pub(super) use tcp::{Streams, bulk};
 pub(super) use udp::highest_rate;
+
+/// The two hosts, and how they send.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Hosts<'a> {
+    pub(super) sites: &'a TwoSites,
+    /// That of their TCP, by the kernel's name for it.
+    pub(super) congestion_control: &'a str,
+}
 
 /// Counts processor time from its making on.
 pub(super) struct Meter<'a> {

@@ -9,12 +9,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use netns_tests::LabError;
 use netns_tests::topology::{HOST_A, HOST_B};
-use netns_tests::{LabError, TwoSites};
 use serde::{Deserialize, Serialize};
 
-use super::joined;
 use super::tcp::{self, Streams};
+use super::{Hosts, joined};
 use crate::bench::sample::percentile;
 
 /// Between two round trips, so that everything on the way falls asleep again.
@@ -39,11 +39,12 @@ pub struct Rtt {
 
 /// `count` round trips; with `loaded`, while one TCP stream takes what it can get.
 pub(in crate::bench::path) fn round_trips(
-    sites: &TwoSites,
+    hosts: &Hosts<'_>,
     count: u32,
     loaded: bool,
 ) -> Result<Rtt, LabError> {
     let at = LabError::at::<std::io::Error>;
+    let sites = hosts.sites;
     let echo = sites.host_b.enter(|| UdpSocket::bind((HOST_B, 0)))?;
     let echo = echo.map_err(at("bind the echo's socket"))?;
     let target = echo.local_addr().map_err(at("address of the echo"))?;
@@ -72,7 +73,7 @@ pub(in crate::bench::path) fn round_trips(
         };
         let ask = || thread::scope(|scope| joined(scope.spawn(ask)));
         let result = if loaded {
-            tcp::with_streams(sites, Streams::AToB(1), |_received| ask())
+            tcp::with_streams(hosts, Streams::AToB(1), |_received| ask())
         } else {
             ask()
         };

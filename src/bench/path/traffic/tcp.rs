@@ -7,12 +7,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use netns_tests::LabError;
 use netns_tests::lab::Host;
+use netns_tests::probe::use_congestion_control;
 use netns_tests::topology::{HOST_A, HOST_B};
-use netns_tests::{LabError, TwoSites};
 use serde::{Deserialize, Serialize};
 
-use super::{Meter, joined};
+use super::{Hosts, Meter, joined};
 
 /// Bytes of one write or read.
 const BLOCK: usize = 128 * 1024;
@@ -46,12 +47,12 @@ pub struct Bulk {
 
 /// Runs the streams for `time` beyond their start.
 pub(in crate::bench::path) fn bulk(
-    sites: &TwoSites,
+    hosts: &Hosts<'_>,
     streams: Streams,
     time: Duration,
     pids: &[u32],
 ) -> Result<Bulk, LabError> {
-    with_streams(sites, streams, |received| {
+    with_streams(hosts, streams, |received| {
         thread::sleep(WARM_UP);
         let meter = Meter::start(pids)?;
         let before = received.load(Ordering::Relaxed);
@@ -72,11 +73,11 @@ pub(in crate::bench::path) fn bulk(
 
 /// Does `work` while the streams run; it is given the count of received bytes.
 pub(super) fn with_streams<T>(
-    sites: &TwoSites,
+    hosts: &Hosts<'_>,
     streams: Streams,
     work: impl FnOnce(&AtomicU64) -> Result<T, LabError>,
 ) -> Result<T, LabError> {
-    let (a, b) = (&sites.host_a, &sites.host_b);
+    let (a, b) = (&hosts.sites.host_a, &hosts.sites.host_b);
     let mut pairs = Vec::new();
     match streams {
         Streams::AToB(count) => {
@@ -88,6 +89,9 @@ pub(super) fn with_streams<T>(
             pairs.push((a, b, connect(a, b, HOST_B, STALL)?));
             pairs.push((b, a, connect(b, a, HOST_A, STALL)?));
         }
+    }
+    for (_, _, (out, _)) in &pairs {
+        use_congestion_control(out, hosts.congestion_control)?;
     }
     let (received, stop) = (AtomicU64::new(0), AtomicBool::new(false));
     thread::scope(|scope| {
