@@ -14,7 +14,7 @@ use ipsec_types::{ConnectionId, Direction, Encapsulation, Flow, Spi};
 use crate::counters::{DropReason, Traffic, WorkerCounters};
 use crate::events::{EspEvent, EventSender, SoftLimitKind};
 use crate::packet::{self, OpenSlot, OpenedTrain, SealSlot};
-use crate::sa::{InboundSa, OutboundSa};
+use crate::sa::{ESP_HEADER, InboundSa, OutboundSa};
 use crate::table::{FlowCache, Snapshot};
 
 /// A worker's own view of the shared SA table. Each worker has one; it is `Send`, and nothing
@@ -170,8 +170,14 @@ impl Pipeline {
             return (0, None);
         };
         let spi = spi_at(buf, first);
-        let is_same = |slot: &&OpenSlot| spi_at(buf, slot) == spi;
-        let same = slots.iter().take_while(is_same).count().max(1);
+        let same = match spi {
+            Ok(spi) => {
+                let bytes = spi.get().to_be_bytes();
+                let is_same = |slot: &&OpenSlot| starts_with(buf, slot, bytes);
+                slots.iter().take_while(is_same).count().max(1)
+            }
+            Err(_) => 1,
+        };
         let refused = match spi {
             Err(reason) => reason,
             Ok(spi) => match self.table.load().inbound(spi) {
@@ -259,6 +265,15 @@ impl core::fmt::Debug for Pipeline {
             .field("now", &self.now)
             .finish_non_exhaustive()
     }
+}
+
+/// Whether an ESP header is there and begins with these bytes.
+#[inline]
+fn starts_with(buf: &[u8], slot: &OpenSlot, spi: [u8; 4]) -> bool {
+    let header = buf
+        .get(slot.start..)
+        .and_then(<[u8]>::first_chunk::<ESP_HEADER>);
+    slot.len >= ESP_HEADER && header.is_some_and(|[a, b, c, d, ..]| [*a, *b, *c, *d] == spi)
 }
 
 fn spi_at(buf: &[u8], slot: &OpenSlot) -> Result<Spi, DropReason> {

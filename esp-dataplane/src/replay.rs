@@ -229,6 +229,12 @@ impl ReplayWindow {
             let rest = train.get_mut(at..).unwrap_or_default();
             let (group_len, bits) = self.group_at_front(rest, seq, edge);
             let fresh = self.mark(seq, bits);
+            // As a rule, all of them are new.
+            if fresh == Ok(bits) {
+                edge = edge.max(newest_of(seq, bits));
+                at += group_len.max(1);
+                continue;
+            }
             for result in rest.iter_mut().take(group_len) {
                 let Ok(seq) = *result else {
                     continue;
@@ -254,13 +260,17 @@ impl ReplayWindow {
     /// first one's bit.
     #[inline]
     fn group_at_front<E>(&self, train: &[Result<u64, E>], seq: u64, edge: u64) -> (usize, u64) {
+        let block = seq / BITS_PER_WORD;
+        let is_in_range = |seq| self.check_range(seq, edge).is_ok();
+        let first = block * BITS_PER_WORD;
+        let all_are = is_in_range(first) && is_in_range(first | (BITS_PER_WORD - 1));
         let mut bits = 0;
         let joins = |entry: &&Result<u64, E>| match entry {
             Err(_) => true,
             Ok(other) => {
-                let fits = other / BITS_PER_WORD == seq / BITS_PER_WORD
+                let fits = other / BITS_PER_WORD == block
                     && bits & bit_of(*other) == 0
-                    && self.check_range(*other, edge).is_ok();
+                    && (all_are || is_in_range(*other));
                 bits |= if fits { bit_of(*other) } else { 0 };
                 fits
             }
@@ -371,6 +381,12 @@ impl ReplayWindow {
 #[inline]
 const fn bit_of(seq: u64) -> u64 {
     1 << (seq % BITS_PER_WORD)
+}
+
+/// The highest number among those of `seq`'s word whose `bits` are set.
+#[inline]
+const fn newest_of(seq: u64, bits: u64) -> u64 {
+    seq / BITS_PER_WORD * BITS_PER_WORD + 63_u32.saturating_sub(bits.leading_zeros()) as u64
 }
 
 /// Finds the high 32 bits that the sender did not send: the only value for which the number

@@ -90,7 +90,10 @@ impl Core {
         };
         match listener.wire(inlet)?.receive(batch) {
             Ok(0) => return None,
-            Ok(_) => count(&self.counters.receive_calls, 1),
+            Ok(messages) => {
+                self.taken += messages;
+                count(&self.counters.receive_calls, 1);
+            }
             Err(_) => {
                 // Such as an ICMP error that came for an earlier packet: asking again clears it.
                 count(&self.counters.receive_errors, 1);

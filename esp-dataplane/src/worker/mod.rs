@@ -33,14 +33,17 @@ mod crew;
 mod inbound;
 mod listener;
 mod nat_t;
+mod offers;
 mod outbound;
 mod outbox;
 mod ports;
 mod precedence;
 mod queues;
+mod rest;
 mod schedule;
 mod thread;
 mod trains;
+mod tunnel;
 mod turns;
 
 use core::time::Duration;
@@ -60,7 +63,8 @@ use crate::table::Sad;
 use crew::Crew;
 use listener::{Listener, open_relay};
 use queues::Queues;
-use thread::{Command, CoreSetup, Service, Setup, Tunnel, Worker};
+use thread::{Command, CoreSetup, Setup, Worker};
+use tunnel::{Service, Tunnel};
 
 pub use crate::io::{EspRelay, OffloadPolicy, OuterDf};
 pub use config::DataPlaneConfig;

@@ -8,7 +8,8 @@ use vti::fragment::Fragments;
 use vti::{SuperPacket, VirtioHeader, icmp};
 
 use super::outbox::Ready;
-use super::thread::{Core, Tunnel, boot_time};
+use super::thread::{Core, boot_time};
+use super::tunnel::Tunnel;
 use crate::counters::DropReason;
 use crate::ecn::outer_traffic_class;
 use crate::inner::{flow_of, is_bare_ack};
@@ -36,6 +37,9 @@ impl Core {
         self.pipeline.begin_batch(now);
         let limit = self.bursts.limit(now);
         let streamed = self.streamed;
+        // Asking for a second packet first, in vain, would keep the one waiting. If there is a
+        // second one, epoll says so, and the next round comes without a gap.
+        let expects_one = self.after_gap && tunnel.had_one(number);
         let mut has_single = false;
         let mut reads = 0;
         let mut result = Ok(());
@@ -61,11 +65,16 @@ impl Core {
                 }
                 Err(_named) => self.refuse(DropReason::BadOffloadHeader, 1),
             }
+            if expects_one && has_single {
+                break;
+            }
         }
+        tunnel.note_one(number, reads == 1 && has_single);
         let of_stream = self.streamed > streamed || tunnel.had_train(number);
         self.bursts.note_turn(now, has_single, of_stream);
         self.flush();
         self.outbox.release_sa();
+        self.taken += reads;
         count(&self.counters.tun_reads, reads as u64);
         result
     }

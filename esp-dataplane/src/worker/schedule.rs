@@ -86,6 +86,19 @@ impl Attributes {
     }
 }
 
+/// How often the kernel gave the CPU to another thread while the calling one would have gone on
+/// (`getrusage(2)`); 0 where it does not say.
+#[expect(unsafe_code, reason = "neither libc nor rustix has a safe form")]
+pub(super) fn involuntary_switches() -> u64 {
+    // SAFETY: all fields are integers, for which zero is a value.
+    let mut usage: libc::rusage = unsafe { core::mem::zeroed() };
+    // SAFETY: the pointer is to a structure of the kernel's size that outlives the call.
+    match unsafe { libc::getrusage(libc::RUSAGE_THREAD, &raw mut usage) } {
+        0 => u64::try_from(usage.ru_nivcsw).unwrap_or(0),
+        _ => 0,
+    }
+}
+
 /// The CPUs that this process may use.
 pub(super) fn allowed_cpus() -> Vec<usize> {
     sched_getaffinity(None).map_or_else(

@@ -1,6 +1,5 @@
 //! One worker: its epoll loop, its commands, and what it owns.
 
-use core::ops::Range;
 use core::time::Duration;
 use std::io;
 use std::net::IpAddr;
@@ -11,20 +10,18 @@ use std::time::Instant;
 
 use ipsec_types::{ConnectionId, SendGate};
 use rustix::event::{Timespec, epoll};
-use vti::icmp::AnswerLimit;
-use vti::{Coalescer, MssLimits, VirtioHeader};
+use vti::{Coalescer, VirtioHeader};
 
 use super::ControlSink;
 use super::bursts::Bursts;
-use super::busy_poll::BusyPoll;
 use super::crew::Crew;
 use super::listener::{Inlet, Listener};
 use super::outbox::Outbox;
 use super::ports::{Port, Ports};
 use super::precedence::Precedence;
-use super::queues::Queues;
+use super::rest::{Rest, Round};
 use super::schedule::pin_to;
-use super::trains::TRAIN;
+use super::tunnel::{Service, Tunnel};
 use super::turns::{Source, arrange};
 use crate::io::{IoCounters, RxBatch, Train, TxScratch, count};
 use crate::packet::OpenSlot;
@@ -62,69 +59,6 @@ pub(super) enum Command {
     AddListener(Box<Listener>, Sender<()>),
     RemoveListener(IpAddr, Sender<()>),
     Stop,
-}
-
-/// What becomes of the packets in a tunnel's queue.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Service {
-    /// They are sealed and sent.
-    Carry,
-    /// They stay there.
-    Hold,
-    /// They go back to the kernel, which routes them anew.
-    Reflect,
-}
-
-/// A tunnel device as one worker has it.
-pub(super) struct Tunnel {
-    pub(super) connection: ConnectionId,
-    pub(super) queues: Arc<Queues>,
-    /// Those that this worker reads.
-    pub(super) own: Range<usize>,
-    /// Which of those moved a train in their last turn.
-    with_trains: Box<[bool]>,
-    pub(super) mtu: u16,
-    pub(super) mss: Option<MssLimits>,
-    pub(super) answers: AnswerLimit,
-    pub(super) service: Service,
-    /// The kernel has removed the device: it is not read any more.
-    pub(super) is_lost: bool,
-}
-
-impl Tunnel {
-    pub(super) fn new(
-        connection: ConnectionId,
-        queues: Arc<Queues>,
-        own: Range<usize>,
-        mtu: u16,
-        mss: Option<MssLimits>,
-    ) -> Self {
-        Self {
-            connection,
-            queues,
-            with_trains: vec![false; own.len()].into_boxed_slice(),
-            own,
-            mtu,
-            mss,
-            answers: AnswerLimit::new(Duration::ZERO),
-            service: Service::Carry,
-            is_lost: false,
-        }
-    }
-
-    /// Whether a queue's last turn moved a train.
-    pub(super) fn had_train(&self, queue: usize) -> bool {
-        let place = queue.checked_sub(self.own.start);
-        place.and_then(|place| self.with_trains.get(place)) == Some(&true)
-    }
-
-    /// A queue had its turn and moved so many bytes.
-    fn note_turn(&mut self, queue: usize, moved: usize) {
-        let place = queue.checked_sub(self.own.start);
-        if let Some(had_train) = place.and_then(|place| self.with_trains.get_mut(place)) {
-            *had_train = moved >= TRAIN;
-        }
-    }
 }
 
 /// Events taken from epoll at once.
@@ -173,6 +107,10 @@ pub(super) struct Core {
     pub(super) moved: usize,
     /// Bytes of super-packets read from and written to tunnel devices in this round.
     pub(super) streamed: usize,
+    /// Packets, super-packets and trains read and received in this round.
+    pub(super) taken: usize,
+    /// Nothing came for a while before this round.
+    pub(super) after_gap: bool,
 }
 
 impl Core {
@@ -196,6 +134,8 @@ impl Core {
             pressed: 0,
             moved: 0,
             streamed: 0,
+            taken: 0,
+            after_gap: false,
         }
     }
 }
@@ -231,14 +171,10 @@ impl Worker {
     fn serve(&mut self, mut precedence: Option<Precedence>) -> io::Result<()> {
         self.watch(&Arc::clone(&self.wake), Source::Wake)?;
         let mut events = Vec::with_capacity(EVENTS);
-        let mut busy_poll = BusyPoll::new(self.busy_poll);
+        let mut rest = Rest::new(self.busy_poll);
         loop {
             let has_work = self.core.crew.has_work();
-            let looks = !has_work && busy_poll.goes_on(Instant::now());
-            if looks {
-                // First of all whoever was woken by the last packet.
-                rustix::thread::sched_yield();
-            }
+            let looks = !has_work && rest.looks();
             let timeout = (looks || has_work).then(Timespec::default);
             events.clear();
             let spare = rustix::buffer::spare_capacity(&mut events);
@@ -252,8 +188,8 @@ impl Worker {
             if looks && events.is_empty() {
                 continue;
             }
-            let now = Instant::now();
-            busy_poll.found(now);
+            let now = rest.ends(timeout.is_none());
+            self.core.after_gap = rest.was_long();
             if let Some(precedence) = &mut precedence {
                 precedence.found(now);
             }
@@ -263,7 +199,11 @@ impl Worker {
                 self.core.help();
             }
             let now = Instant::now();
-            busy_poll.done(now, core::mem::take(&mut self.core.moved));
+            let round = Round {
+                bytes: core::mem::take(&mut self.core.moved),
+                packets: core::mem::take(&mut self.core.taken),
+            };
+            rest.begins(now, round);
             let streamed = core::mem::take(&mut self.core.streamed);
             if let Some(precedence) = &mut precedence {
                 precedence.done(now, streamed, &self.core.counters);
@@ -491,20 +431,6 @@ pub(super) fn boot_time() -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_queue_is_known_by_its_last_turn() {
-        let queues = Arc::new(Queues::new([]));
-        let mut tunnel = Tunnel::new(ConnectionId(1), queues, 8..16, 1400, None);
-        tunnel.note_turn(9, TRAIN);
-        tunnel.note_turn(10, TRAIN - 1);
-        let known = |tunnel: &Tunnel| -> Vec<usize> {
-            (0..20).filter(|queue| tunnel.had_train(*queue)).collect()
-        };
-        assert_eq!(known(&tunnel), [9]);
-        tunnel.note_turn(9, 100);
-        assert!(known(&tunnel).is_empty());
-    }
 
     #[test]
     fn places_are_used_again() {

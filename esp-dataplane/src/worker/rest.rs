@@ -1,0 +1,152 @@
+//! What a worker does while it has no work.
+//!
+//! ```text
+//!   work done ──> looks, offering the CPU ──> sleeps ──> offers the CPU to whoever woke it ──> work
+//!                          │     ▲
+//!                          └─────┴── finds a packet ─────────────────────────────────────────> work
+//! ```
+//!
+//! Who shares its CPU matters where packets come one by one, a question and its answer. Where
+//! more than one waits, somebody sends as many as he can: there a worker looks as long as that
+//! finds packets, and whoever it is woken by is left to wait.
+
+use core::time::Duration;
+use std::time::Instant;
+
+use super::busy_poll::BusyPoll;
+use super::offers::Offers;
+
+/// What was done in a round.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Round {
+    /// Received and laid out for sending.
+    pub(super) bytes: usize,
+    /// Packets, super-packets and trains.
+    pub(super) packets: usize,
+}
+
+/// The rests of the calling thread.
+#[derive(Debug)]
+pub(super) struct Rest {
+    busy_poll: BusyPoll,
+    offers: Offers,
+    /// When the last one ended, until it is settled.
+    ended: Option<Instant>,
+    was_long: bool,
+    /// The last round had more than one packet, or trains pass.
+    is_rush: bool,
+    /// So many of those that follow are taken to be in company, as the last one was.
+    like_the_last: u8,
+}
+
+/// One rest of so many is asked about while it always was in company.
+const ASKED: u8 = 8;
+
+/// Where packets wait already, the next round begins sooner.
+const LONG: Duration = Duration::from_micros(5);
+
+impl Rest {
+    /// It looks for packets for at most `limit` before it sleeps.
+    pub(super) fn new(limit: Duration) -> Self {
+        Self {
+            busy_poll: BusyPoll::new(limit),
+            offers: Offers::new(),
+            ended: None,
+            was_long: false,
+            is_rush: false,
+            like_the_last: 0,
+        }
+    }
+
+    /// There is no work: whether to look for some once more, or to sleep.
+    pub(super) fn looks(&mut self) -> bool {
+        let now = Instant::now();
+        // Whoever computes on this CPU leaves it at once to a worker that is woken, and only
+        // at its leisure to one that looks.
+        let may = self.is_rush || self.offers.are_made(now);
+        let looks = may && self.busy_poll.goes_on(now);
+        if looks {
+            // First of all whoever was woken by the last packet.
+            self.offers.offer(now);
+        }
+        looks
+    }
+
+    /// There is work, after the worker `slept` or looked; returns the time at which it begins.
+    pub(super) fn ends(&mut self, slept: bool) -> Instant {
+        let found = Instant::now();
+        self.was_long = self.busy_poll.gap(found) >= LONG;
+        self.ended = Some(found);
+        if slept && !self.is_rush && self.offers.are_made(found) {
+            return self.offers.offer(found);
+        }
+        found
+    }
+
+    /// Whether the last rest was longer than it is where packets wait already.
+    pub(super) const fn was_long(&self) -> bool {
+        self.was_long
+    }
+
+    /// The work is done at `now`.
+    pub(super) fn begins(&mut self, now: Instant, round: Round) {
+        self.is_rush = round.packets > 1 || self.busy_poll.is_beside_trains(now);
+        // What the last rest was like is asked now, when no packet waits for the answer.
+        if let Some(found) = self.ended.take() {
+            let had_company = !self.is_rush && self.had_company(found);
+            self.busy_poll.found(found, had_company);
+        }
+        self.busy_poll.done(now, round.bytes);
+    }
+
+    /// Whether others had this CPU in the rest that ended at `found`.
+    fn had_company(&mut self, found: Instant) -> bool {
+        if self.like_the_last > 0 {
+            self.like_the_last -= 1;
+            return true;
+        }
+        let had_company = self.offers.had_company(self.busy_poll.would_earn(found));
+        if had_company {
+            self.like_the_last = ASKED - 1;
+        }
+        had_company
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: Round = Round {
+        bytes: 100,
+        packets: 1,
+    };
+    const MANY: Round = Round {
+        bytes: 1000,
+        packets: 10,
+    };
+
+    /// Ten rounds, one soon after the other, beside a thread that keeps the CPU whenever it is
+    /// offered; whether the worker looks afterwards.
+    fn looks_after(round: Round) -> bool {
+        let mut rest = Rest::new(Duration::from_millis(1));
+        for _round in 0..10 {
+            rest.begins(Instant::now(), round);
+            let found = rest.ends(false);
+            rest.like_the_last = ASKED;
+            assert!(found.elapsed() < Duration::from_secs(1));
+        }
+        rest.begins(Instant::now(), round);
+        rest.looks()
+    }
+
+    #[test]
+    fn one_by_one_a_worker_in_company_sleeps() {
+        assert!(!looks_after(ONE));
+    }
+
+    #[test]
+    fn in_a_rush_it_looks_whoever_shares_its_cpu() {
+        assert!(looks_after(MANY));
+    }
+}
