@@ -1,19 +1,21 @@
 //! The lab itself, before any of our own code is in it: a probe that lies would make every
 //! other scenario worthless.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use netns_tests::lab::{Bridge, Host, wait_for};
 use netns_tests::need::{DUMPCAP, PING, TSHARK};
 use netns_tests::pair::{NODE_LAN, NODE_WAN, Pair};
 use netns_tests::peer::{StrongSwan, swan};
-use netns_tests::probe::{Amount, Bulk, Capture, Numbered, Ping, Tshark};
+use netns_tests::probe::{Amount, Bulk, Capture, Numbered, Ping, Tshark, use_congestion_control};
 use netns_tests::topology::{
     A_HIDDEN, A_NET, A_NET6, A_WAN, B_NET, B_NET6, B_WAN, HOST_A, HOST_B, HOST_B6, NAT_WAN,
 };
 use netns_tests::tunnel::{expect_ping, expect_pings};
 use netns_tests::{BehindNat, Lab, LabError, Need, TwoSites, need, scenario};
+use rustix::net::sockopt::tcp_congestion;
 
 /// Without a tunnel the sites do not reach each other: a ping that arrives in another
 /// scenario can only have come through its tunnel.
@@ -42,6 +44,27 @@ fn two_labs_stand_side_by_side() {
         assert!(to_b.from(&two.gw_a)?.is_complete());
         one.wan.replug()?;
         to_b.until_answered(&one.gw_a, Duration::from_secs(5))?;
+        Ok(())
+    });
+}
+
+/// Each stream may use any congestion control that the kernel has, also those that a namespace
+/// may not be set to.
+#[test]
+fn a_stream_uses_the_congestion_control_it_is_told() {
+    scenario(&[], || {
+        let host = Lab::new()?.host("alone")?;
+        let list = "/proc/sys/net/ipv4/tcp_available_congestion_control";
+        let names = std::fs::read_to_string(list).map_err(LabError::at(list))?;
+        let socket = host.enter(|| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))?;
+        let socket = TcpStream::from(OwnedFd::from(socket.map_err(LabError::at("listen"))?));
+        for name in names.split_whitespace() {
+            use_congestion_control(&socket, name)?;
+            let used = tcp_congestion(&socket).map_err(std::io::Error::from);
+            assert_eq!(used.map_err(LabError::at("ask"))?, name);
+        }
+        let refused = use_congestion_control(&socket, "none-such").unwrap_err();
+        assert!(refused.to_string().contains("none-such"), "{refused}");
         Ok(())
     });
 }

@@ -82,18 +82,21 @@ impl Tunnel {
         last.copied().unwrap_or_default()
     }
 
+    fn last_turn_mut(&mut self, queue: usize) -> Option<&mut LastTurn> {
+        let place = queue.checked_sub(self.own.start)?;
+        self.last_turns.get_mut(place)
+    }
+
     /// In its turn, a queue brought one packet that is no part of a stream, or it did not.
     pub(super) fn note_one(&mut self, queue: usize, had_one: bool) {
-        let place = queue.checked_sub(self.own.start);
-        if let Some(last) = place.and_then(|place| self.last_turns.get_mut(place)) {
+        if let Some(last) = self.last_turn_mut(queue) {
             last.had_one = had_one;
         }
     }
 
     /// A queue had its turn and moved so many bytes.
     pub(super) fn note_turn(&mut self, queue: usize, moved: usize) {
-        let place = queue.checked_sub(self.own.start);
-        if let Some(last) = place.and_then(|place| self.last_turns.get_mut(place)) {
+        if let Some(last) = self.last_turn_mut(queue) {
             last.had_train = moved >= TRAIN;
         }
     }
@@ -115,5 +118,11 @@ mod tests {
         assert_eq!(known(&tunnel), [9]);
         tunnel.note_turn(9, 100);
         assert!(known(&tunnel).is_empty());
+        for queue in [9, 10, 20] {
+            tunnel.note_one(queue, true);
+        }
+        tunnel.note_one(10, false);
+        let ones: Vec<usize> = (0..30).filter(|queue| tunnel.had_one(*queue)).collect();
+        assert_eq!(ones, [9], "queue 20 is another worker's");
     }
 }
