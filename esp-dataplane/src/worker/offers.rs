@@ -82,6 +82,14 @@ impl Offers {
         }
     }
 
+    /// As after an offer that took very long.
+    #[cfg(test)]
+    pub(super) fn withheld() -> Self {
+        let mut offers = Self::new();
+        offers.patience.until = Some(Instant::now() + LONGEST_PAUSE);
+        offers
+    }
+
     /// Whether an offer should be made at `now`: nobody has taken one for long of late.
     pub(super) fn are_made(&self, now: Instant) -> bool {
         !self.patience.is_over(now)

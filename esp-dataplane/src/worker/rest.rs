@@ -126,18 +126,19 @@ mod tests {
         packets: 10,
     };
 
-    /// Ten rounds, one soon after the other, beside a thread that keeps the CPU whenever it is
-    /// offered; whether the worker looks afterwards.
+    /// Ten rounds, one soon after the other, with others on this CPU in every rest between them;
+    /// whether the worker looks afterwards.
     fn looks_after(round: Round) -> bool {
         let mut rest = Rest::new(Duration::from_millis(1));
+        let mut now = Instant::now();
         for _round in 0..10 {
-            rest.begins(Instant::now(), round);
-            let found = rest.ends(false);
+            rest.begins(now, round);
+            now += Duration::from_micros(10);
+            rest.ended = Some(now);
             rest.like_the_last = ASKED;
-            assert!(found.elapsed() < Duration::from_secs(1));
         }
-        rest.begins(Instant::now(), round);
-        rest.looks()
+        rest.begins(now, round);
+        rest.busy_poll.goes_on(now)
     }
 
     #[test]
@@ -148,5 +149,23 @@ mod tests {
     #[test]
     fn in_a_rush_it_looks_whoever_shares_its_cpu() {
         assert!(looks_after(MANY));
+    }
+
+    /// Whether it looks beside a program that keeps the CPU.
+    fn looks_beside_a_program_that_computes(round: Round) -> bool {
+        let now = Instant::now();
+        let mut rest = Rest::new(Duration::from_secs(3600));
+        rest.begins(now, MANY);
+        rest.ended = Some(now);
+        rest.begins(now, round);
+        assert!(rest.looks(), "nobody computes yet");
+        rest.offers = Offers::withheld();
+        rest.looks()
+    }
+
+    #[test]
+    fn beside_a_program_that_computes_it_looks_in_a_rush_only() {
+        assert!(!looks_beside_a_program_that_computes(ONE));
+        assert!(looks_beside_a_program_that_computes(MANY));
     }
 }
