@@ -17,6 +17,8 @@ const FILES: [&str; 2] = ["libIPSec_MB.so.2", "libIPSec_MB.so.1"];
 
 /// `IMB_VERSION(1, 0, 0)` and the one after 2.0.
 const KNOWN_VERSIONS: core::ops::Range<c_uint> = 0x1_00_00..0x2_01_00;
+/// `IMB_VERSION(2, 0, 0)`.
+const TWO: c_uint = 0x2_00_00;
 
 /// `aes_gcm_enc_dec_t` of `intel-ipsec-mb.h`.
 pub(crate) type Crypt = unsafe extern "C" fn(
@@ -126,9 +128,12 @@ fn load(file: &'static str) -> Result<Library, NotUsable> {
     let code = code.map_err(|error| NotUsable::NotLoaded(loader_says(&error)))?;
     // Its functions are called until the program ends.
     let code: &'static libloading::Library = Box::leak(Box::new(code));
-    let version = version(code, file)?;
-    let functions = gcm_functions(code, file)?;
-    let [aes128, aes192, aes256] = functions.ok_or(NotUsable::NoGcm { file })?;
+    let (number, version) = version(code, file)?;
+    let functions = gcm_functions(code, file)?.ok_or(NotUsable::NoGcm { file })?;
+    let wider = (number >= TWO && takes_one_block_at_a_time(code, file, &functions))
+        .then(|| vaes_avx2(code, file))
+        .flatten();
+    let [aes128, aes192, aes256] = wider.unwrap_or(functions);
     Ok(Library {
         version,
         aes128,
@@ -144,7 +149,8 @@ fn loader_says(error: &libloading::Error) -> String {
         .map_or_else(|| error.to_string(), ToString::to_string)
 }
 
-fn version(code: &libloading::Library, file: &'static str) -> Result<String, NotUsable> {
+/// As a number and in words.
+fn version(code: &libloading::Library, file: &'static str) -> Result<(c_uint, String), NotUsable> {
     // SAFETY: they are declared so in `intel-ipsec-mb.h` of all versions.
     let (number, text) = unsafe {
         (
@@ -162,7 +168,7 @@ fn version(code: &libloading::Library, file: &'static str) -> Result<String, Not
             .into_owned()
     };
     if KNOWN_VERSIONS.contains(&number) {
-        Ok(version)
+        Ok((number, version))
     } else {
         Err(NotUsable::Version { file, version })
     }
@@ -228,6 +234,62 @@ fn gcm_functions(
     // library's, and take no manager.
     unsafe { free(manager) };
     Ok(functions)
+}
+
+/// Whether the manager took the code that AVX2 alone allows, which encrypts block by block.
+fn takes_one_block_at_a_time(
+    code: &libloading::Library,
+    file: &'static str,
+    [aes128, ..]: &[Functions; 3],
+) -> bool {
+    // SAFETY: it is declared so in `intel-ipsec-mb.h` of 2.0.
+    unsafe { function::<Crypt>(code, file, "aes_gcm_enc_128_avx_gen4") }
+        .is_ok_and(|narrow| core::ptr::fn_addr_eq(narrow, aes128.encrypt))
+}
+
+/// The functions for two blocks at a time, where this CPU has the instructions.
+///
+/// The manager takes them from "AVX2 Type 2" on, which asks for GFNI too. They do not use it, and
+/// AMD's Zen 3 has VAES without it: 0.21 instead of 0.37 microseconds for 1,400 bytes.
+fn vaes_avx2(code: &libloading::Library, file: &'static str) -> Option<[Functions; 3]> {
+    #[cfg(target_arch = "x86_64")]
+    let usable = is_x86_feature_detected!("avx2")
+        && is_x86_feature_detected!("bmi2")
+        && is_x86_feature_detected!("vaes")
+        && is_x86_feature_detected!("vpclmulqdq");
+    #[cfg(not(target_arch = "x86_64"))]
+    let usable = false;
+    let of = |expand, encrypt, decrypt| {
+        // SAFETY: in 2.0 they have the types of their siblings in the manager, and the CPU has
+        // all instructions that they are made of.
+        unsafe {
+            Some(Functions {
+                expand: function(code, file, expand).ok()?,
+                encrypt: function(code, file, encrypt).ok()?,
+                decrypt: function(code, file, decrypt).ok()?,
+            })
+        }
+    };
+    if !usable {
+        return None;
+    }
+    Some([
+        of(
+            "aes_gcm_pre_128_vaes_avx2",
+            "aes_gcm_enc_128_vaes_avx2",
+            "aes_gcm_dec_128_vaes_avx2",
+        )?,
+        of(
+            "aes_gcm_pre_192_vaes_avx2",
+            "aes_gcm_enc_192_vaes_avx2",
+            "aes_gcm_dec_192_vaes_avx2",
+        )?,
+        of(
+            "aes_gcm_pre_256_vaes_avx2",
+            "aes_gcm_enc_256_vaes_avx2",
+            "aes_gcm_dec_256_vaes_avx2",
+        )?,
+    ])
 }
 
 /// A function of the library.

@@ -1,15 +1,14 @@
 //! The lab itself, before any of our own code is in it: a probe that lies would make every
 //! other scenario worthless.
 
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::os::fd::OwnedFd;
+use std::net::{Ipv4Addr, TcpListener};
 use std::time::Duration;
 
 use netns_tests::lab::{Bridge, Host, wait_for};
 use netns_tests::need::{DUMPCAP, PING, TSHARK};
 use netns_tests::pair::{NODE_LAN, NODE_WAN, Pair};
 use netns_tests::peer::{StrongSwan, swan};
-use netns_tests::probe::{Amount, Bulk, Capture, Numbered, Ping, Tshark, use_congestion_control};
+use netns_tests::probe::{Amount, Bulk, Capture, Numbered, Ping, Tshark, connect};
 use netns_tests::topology::{
     A_HIDDEN, A_NET, A_NET6, A_WAN, B_NET, B_NET6, B_WAN, HOST_A, HOST_B, HOST_B6, NAT_WAN,
 };
@@ -56,14 +55,15 @@ fn a_stream_uses_the_congestion_control_it_is_told() {
         let host = Lab::new()?.host("alone")?;
         let list = "/proc/sys/net/ipv4/tcp_available_congestion_control";
         let names = std::fs::read_to_string(list).map_err(LabError::at(list))?;
-        let socket = host.enter(|| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))?;
-        let socket = TcpStream::from(OwnedFd::from(socket.map_err(LabError::at("listen"))?));
+        let listener = host.enter(|| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))?;
+        let listener = listener.map_err(LabError::at("listen"))?;
+        let address = listener.local_addr().map_err(LabError::at("listen"))?;
+        let open = |name| host.enter(|| connect(&address, Duration::from_secs(5), Some(name)))?;
         for name in names.split_whitespace() {
-            use_congestion_control(&socket, name)?;
-            let used = tcp_congestion(&socket).map_err(std::io::Error::from);
+            let used = tcp_congestion(open(name)?).map_err(std::io::Error::from);
             assert_eq!(used.map_err(LabError::at("ask"))?, name);
         }
-        let refused = use_congestion_control(&socket, "none-such").unwrap_err();
+        let refused = open("none-such").unwrap_err();
         assert!(refused.to_string().contains("none-such"), "{refused}");
         Ok(())
     });

@@ -160,7 +160,10 @@ fn one(
 /// Runs all traffic for `time`; returns the SPIs that gateway A has received by.
 fn carry(sites: &TwoSites, time: Duration, tally: &Tally) -> Result<BTreeSet<String>, LabError> {
     let (a, b) = (&sites.host_a, &sites.host_b);
-    let streams = [connect(a, b, HOST_B, STALL)?, connect(b, a, HOST_A, STALL)?];
+    let streams = [
+        connect(a, b, HOST_B, STALL, None)?,
+        connect(b, a, HOST_A, STALL, None)?,
+    ];
     let sockets = [datagrams(a, b, HOST_B)?, datagrams(b, a, HOST_A)?];
     let stop = AtomicBool::new(false);
     let pattern: Vec<u8> = (0..PERIOD).map(byte).collect();

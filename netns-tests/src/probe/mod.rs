@@ -13,6 +13,6 @@ pub use capture::Capture;
 pub use forge::{Forger, Noise};
 pub use numbered::{Arrival, Numbered, NumberedReport, Trace};
 pub use ping::{Ping, PingReport};
-pub use tcp::{Amount, Bulk, CONGESTION_CONTROL, Transfer, use_congestion_control};
+pub use tcp::{Amount, Bulk, CONGESTION_CONTROL, Transfer, connect};
 pub use tshark::{Keys, Tshark};
 pub use wire::Wire;

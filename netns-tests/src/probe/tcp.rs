@@ -6,6 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::net::sockopt::set_tcp_congestion;
+use socket2::{Domain, Socket, Type};
 
 use crate::LabError;
 use crate::lab::Host;
@@ -39,15 +40,31 @@ pub struct Bulk {
 /// our tunnel carries unused.
 pub const CONGESTION_CONTROL: &str = "cubic";
 
-/// Has a stream's sender use a congestion control of the kernel. For each stream, because a
-/// network namespace may only be set to those that the whole machine is set to allow.
+/// Opens a stream to another host's socket, here in the sender's namespace.
+///
+/// Its sender uses the congestion control of this name, or what the machine is set to. It is told before
+/// it connects: a stream that began with BBR is paced for ever. And each is told, because a network
+/// namespace may only be set to what the whole machine is set to allow.
 ///
 /// # Errors
-/// When the kernel has none of this name.
-pub fn use_congestion_control(sender: &TcpStream, name: &str) -> Result<(), LabError> {
-    set_tcp_congestion(sender, name)
-        .map_err(io::Error::from)
-        .map_err(LabError::at(format!("use the congestion control {name}")))
+/// When the kernel has none of this name, or nobody answers within `stall`.
+pub fn connect(
+    address: &SocketAddr,
+    stall: Duration,
+    congestion_control: Option<&str>,
+) -> Result<TcpStream, LabError> {
+    let failed = || LabError::at(format!("connect to {address}"));
+    let socket = Socket::new(Domain::for_address(*address), Type::STREAM, None);
+    let socket = socket.map_err(failed())?;
+    if let Some(name) = congestion_control {
+        set_tcp_congestion(&socket, name)
+            .map_err(io::Error::from)
+            .map_err(LabError::at(format!("use the congestion control {name}")))?;
+    }
+    socket
+        .connect_timeout(&(*address).into(), stall)
+        .map_err(failed())?;
+    Ok(socket.into())
 }
 
 /// What passed.
@@ -106,13 +123,9 @@ impl Bulk {
         let start = Instant::now();
         let mut pairs = Vec::new();
         for _stream in 0..self.streams {
-            let out = sender
-                .enter(|| TcpStream::connect_timeout(&address, STALL))?
-                .map_err(LabError::at(format!("connect to {address}")))?;
+            let out =
+                sender.enter(|| connect(&address, STALL, self.congestion_control.as_deref()))??;
             let (into, _from) = listener.accept().map_err(LabError::at("accept"))?;
-            if let Some(name) = &self.congestion_control {
-                use_congestion_control(&out, name)?;
-            }
             pairs.push((out, into));
         }
         let amount = self.amount;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use netns_tests::LabError;
 use netns_tests::lab::Host;
-use netns_tests::probe::use_congestion_control;
+use netns_tests::probe;
 use netns_tests::topology::{HOST_A, HOST_B};
 use serde::{Deserialize, Serialize};
 
@@ -78,21 +78,16 @@ pub(super) fn with_streams<T>(
     work: impl FnOnce(&AtomicU64) -> Result<T, LabError>,
 ) -> Result<T, LabError> {
     let (a, b) = (&hosts.sites.host_a, &hosts.sites.host_b);
-    let mut pairs = Vec::new();
-    match streams {
-        Streams::AToB(count) => {
-            for _stream in 0..count {
-                pairs.push((a, b, connect(a, b, HOST_B, STALL)?));
-            }
-        }
-        Streams::Both => {
-            pairs.push((a, b, connect(a, b, HOST_B, STALL)?));
-            pairs.push((b, a, connect(b, a, HOST_A, STALL)?));
-        }
-    }
-    for (_, _, (out, _)) in &pairs {
-        use_congestion_control(out, hosts.congestion_control)?;
-    }
+    let stream = |from, to, address| {
+        let control = Some(hosts.congestion_control);
+        Ok((from, to, connect(from, to, address, STALL, control)?))
+    };
+    let pairs = match streams {
+        Streams::AToB(count) => (0..count)
+            .map(|_| stream(a, b, HOST_B))
+            .collect::<Result<Vec<_>, LabError>>()?,
+        Streams::Both => vec![stream(a, b, HOST_B)?, stream(b, a, HOST_A)?],
+    };
     let (received, stop) = (AtomicU64::new(0), AtomicBool::new(false));
     thread::scope(|scope| {
         let mut threads = Vec::new();
@@ -109,7 +104,8 @@ pub(super) fn with_streams<T>(
     })
 }
 
-/// A stream from one host to another; it is broken when it stands still for `stall`.
+/// A stream from one host to another, with a congestion control of the kernel or what the machine
+/// is set to; it is broken when it stands still for `stall`.
 ///
 /// # Errors
 /// When one of them cannot be reached from the other.
@@ -118,14 +114,13 @@ pub(in crate::bench) fn connect(
     to: &Host,
     address: IpAddr,
     stall: Duration,
+    congestion_control: Option<&str>,
 ) -> Result<(TcpStream, TcpStream), LabError> {
     let listener = to
         .enter(|| TcpListener::bind(SocketAddr::new(address, 0)))?
         .map_err(LabError::at("listen"))?;
     let address = listener.local_addr().map_err(LabError::at("listen"))?;
-    let out = from
-        .enter(|| TcpStream::connect_timeout(&address, stall))?
-        .map_err(LabError::at(format!("connect to {address}")))?;
+    let out = from.enter(|| probe::connect(&address, stall, congestion_control))??;
     let (into, _from) = listener.accept().map_err(LabError::at("accept"))?;
     out.set_write_timeout(Some(stall))
         .and_then(|()| into.set_read_timeout(Some(stall)))
