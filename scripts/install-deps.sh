@@ -22,7 +22,7 @@ wanted=(
   "libstrongswan-extra-plugins:/usr/lib/ipsec/plugins/libstrongswan-curve25519.so"
   "libcharon-extra-plugins:/usr/lib/ipsec/plugins/libstrongswan-kernel-libipsec.so"
 )
-# Intel's IPsec library is for x86-64: the fastest AES-GCM with AVX-512. Its package has the
+# Intel's IPsec library is for x86-64: the fastest AES-GCM with VAES. Its package has the
 # number of its interface in its name, and a distribution has one of them.
 [ "$(uname -m)" = x86_64 ] &&
   wanted+=("libipsec-mb2|libipsec-mb1:/usr/lib/x86_64-linux-gnu/libIPSec_MB.so.[12]")
@@ -71,10 +71,33 @@ if [ ! -e $policy ]; then
 fi
 apt=("${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0)
 "${apt[@]}" update || say "apt-get update failed; trying with the lists that are there"
+
+# With VAES and without AVX-512, version 1 of Intel's library is slow and 2.0 is not. Debian 12
+# has version 1; the package of Debian 13 needs nothing else of it. apt checks its signature; the
+# machine's own sources stay as they are.
+cpu_wants_version_2() { grep -qw vaes /proc/cpuinfo && ! grep -qw avx512f /proc/cpuinfo; }
+from_debian_13() {
+  local own
+  [ "$(. /etc/os-release && echo "$ID $VERSION_ID")" = "debian 12" ] || return 1
+  own=$(mktemp -d) && chmod 755 "$own" && mkdir -p "$own/lists/partial" "$own/cache/archives/partial"
+  echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian trixie main" >"$own/sources"
+  local of_13=(-qq -o "Dir::Etc::SourceList=$own/sources" -o Dir::Etc::SourceParts=/dev/null
+    -o "Dir::State::Lists=$own/lists" -o "Dir::Cache=$own/cache" -o APT::Sandbox::User=root)
+  (cd "$own" && "${root[@]}" apt-get "${of_13[@]}" update && "${root[@]}" apt-get "${of_13[@]}" download "$1" &&
+    "${root[@]}" dpkg -i "./$1"_*.deb) >/dev/null
+  local result=$?
+  "${root[@]}" rm -rf "$own"
+  return $result
+}
+
 for i in "${!missing[@]}"; do
   [[ ${missing[i]} == *"|"* ]] || continue
   for package in ${missing[i]//|/ }; do
     apt-cache show "$package" >/dev/null 2>&1 && { missing[i]=$package; continue 2; }
+    if [ "$package" = libipsec-mb2 ] && cpu_wants_version_2; then
+      from_debian_13 "$package" && { unset "missing[i]"; continue 2; }
+      say "Debian 13's $package could not be had"
+    fi
   done
   say "this distribution has no ${missing[i]//|/ or }"
   unset "missing[i]"

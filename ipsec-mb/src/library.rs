@@ -130,9 +130,11 @@ fn load(file: &'static str) -> Result<Library, NotUsable> {
     let code: &'static libloading::Library = Box::leak(Box::new(code));
     let (number, version) = version(code, file)?;
     let functions = gcm_functions(code, file)?.ok_or(NotUsable::NoGcm { file })?;
-    let wider = (number >= TWO && takes_one_block_at_a_time(code, file, &functions))
-        .then(|| vaes_avx2(code, file))
-        .flatten();
+    let wider = if number >= TWO && takes_one_block_at_a_time(code, file, &functions) {
+        vaes_avx2(code, file)
+    } else {
+        None
+    };
     let [aes128, aes192, aes256] = wider.unwrap_or(functions);
     Ok(Library {
         version,
@@ -260,8 +262,8 @@ fn vaes_avx2(code: &libloading::Library, file: &'static str) -> Option<[Function
     #[cfg(not(target_arch = "x86_64"))]
     let usable = false;
     let of = |expand, encrypt, decrypt| {
-        // SAFETY: in 2.0 they have the types of their siblings in the manager, and the CPU has
-        // all instructions that they are made of.
+        // SAFETY: in 2.0 they have the types of their siblings in the manager. They are called on
+        // CPUs only that have all instructions that they are made of.
         unsafe {
             Some(Functions {
                 expand: function(code, file, expand).ok()?,
@@ -335,6 +337,34 @@ mod tests {
         }
         for other in [0x0_37_00, 0x2_01_00, 0x3_00_00] {
             assert!(!KNOWN_VERSIONS.contains(&other), "{other:x}");
+        }
+    }
+
+    #[test]
+    #[cfg(target_arch = "x86_64")]
+    fn zen_3_has_two_blocks_at_a_time() {
+        let two_at_a_time = is_x86_feature_detected!("vaes") && is_x86_feature_detected!("avx2");
+        let Ok(library) = load("libIPSec_MB.so.2") else {
+            return eprintln!("not tested: version 2.0 is not installed");
+        };
+        if !two_at_a_time || is_x86_feature_detected!("avx512f") {
+            return eprintln!("not tested: this CPU has other code");
+        }
+        // SAFETY: loaded before; `load` would refuse a library without this function.
+        let code = unsafe { libloading::Library::new("libIPSec_MB.so.2") }.unwrap();
+        for (one, bits) in [library.aes128, library.aes192, library.aes256]
+            .iter()
+            .zip([128, 192, 256])
+        {
+            let chosen = |what: &str, chosen: *const c_void| {
+                let name = format!("aes_gcm_{what}_{bits}_vaes_avx2");
+                // SAFETY: only its address is looked at.
+                let exported = unsafe { code.get::<*const c_void>(&name) }.unwrap();
+                assert_eq!(chosen, *exported, "{name}");
+            };
+            chosen("pre", one.expand as *const c_void);
+            chosen("enc", one.encrypt as *const c_void);
+            chosen("dec", one.decrypt as *const c_void);
         }
     }
 

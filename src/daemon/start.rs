@@ -95,11 +95,19 @@ pub(super) async fn start(
 /// One package does it, on CPUs where the other libraries do not use all that there is.
 fn say_if_aes_gcm_could_be_faster() {
     #[cfg(target_arch = "x86_64")]
-    if let Err(why) = ipsec_mb::library()
-        && is_x86_feature_detected!("avx512f")
-        && is_x86_feature_detected!("vaes")
-    {
-        info!(%why, "with Intel's IPsec library (package libipsec-mb1 or libipsec-mb2) AES-GCM may be faster on this CPU");
+    if is_x86_feature_detected!("vaes") {
+        let has_avx512 = is_x86_feature_detected!("avx512f");
+        let (package, now) = match ipsec_mb::library() {
+            Err(why) if has_avx512 => ("libipsec-mb1 or libipsec-mb2", why.to_string()),
+            Err(why) => ("libipsec-mb2", why.to_string()),
+            // It has code for VAES only together with AVX-512.
+            Ok(library) if !has_avx512 && library.version().starts_with("1.") => (
+                "libipsec-mb2",
+                format!("version {} is installed", library.version()),
+            ),
+            Ok(_) => return,
+        };
+        info!(%now, "with Intel's IPsec library (package {package}) AES-GCM may be faster on this CPU");
     }
 }
 
