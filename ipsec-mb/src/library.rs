@@ -130,7 +130,7 @@ fn load(file: &'static str) -> Result<Library, NotUsable> {
     let code: &'static libloading::Library = Box::leak(Box::new(code));
     let (number, version) = version(code, file)?;
     let functions = gcm_functions(code, file)?.ok_or(NotUsable::NoGcm { file })?;
-    let wider = if number >= TWO && takes_one_block_at_a_time(code, file, &functions) {
+    let wider = if number >= TWO && took_single_blocks(code, file, &functions) {
         vaes_avx2(code, file)
     } else {
         None
@@ -238,8 +238,8 @@ fn gcm_functions(
     Ok(functions)
 }
 
-/// Whether the manager took the code that AVX2 alone allows, which encrypts block by block.
-fn takes_one_block_at_a_time(
+/// Whether the manager took the code for AVX2 without VAES: one block to a vector.
+fn took_single_blocks(
     code: &libloading::Library,
     file: &'static str,
     [aes128, ..]: &[Functions; 3],
@@ -249,7 +249,7 @@ fn takes_one_block_at_a_time(
         .is_ok_and(|narrow| core::ptr::fn_addr_eq(narrow, aes128.encrypt))
 }
 
-/// The functions for two blocks at a time, where this CPU has the instructions.
+/// The functions with two blocks to a vector, where this CPU has the instructions.
 ///
 /// The manager takes them from "AVX2 Type 2" on, which asks for GFNI too. They do not use it, and
 /// AMD's Zen 3 has VAES without it: 0.21 instead of 0.37 microseconds for 1,400 bytes.
@@ -342,12 +342,12 @@ mod tests {
 
     #[test]
     #[cfg(target_arch = "x86_64")]
-    fn zen_3_has_two_blocks_at_a_time() {
-        let two_at_a_time = is_x86_feature_detected!("vaes") && is_x86_feature_detected!("avx2");
+    fn zen_3_has_two_blocks_to_a_vector() {
+        let has_vaes = is_x86_feature_detected!("vaes") && is_x86_feature_detected!("avx2");
         let Ok(library) = load("libIPSec_MB.so.2") else {
             return eprintln!("not tested: version 2.0 is not installed");
         };
-        if !two_at_a_time || is_x86_feature_detected!("avx512f") {
+        if !has_vaes || is_x86_feature_detected!("avx512f") {
             return eprintln!("not tested: this CPU has other code");
         }
         // SAFETY: loaded before; `load` would refuse a library without this function.
