@@ -100,7 +100,7 @@ fn say_if_aes_gcm_could_be_faster() {
         let (package, now) = match ipsec_mb::library() {
             Err(why) if has_avx512 => ("libipsec-mb1 or libipsec-mb2", why.to_string()),
             Err(why) => ("libipsec-mb2", why.to_string()),
-            // It has code for VAES only together with AVX-512.
+            // It has code for VAES only together with AVX-512, 1.5 also with GFNI.
             Ok(library) if !has_avx512 && library.version().starts_with("1.") => (
                 "libipsec-mb2",
                 format!("version {} is installed", library.version()),
