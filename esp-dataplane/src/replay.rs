@@ -207,7 +207,8 @@ impl ReplayWindow {
     /// train has moved it.
     ///
     /// A locked operation waits until all earlier stores are done, and those of a train are
-    /// many. So numbers that share a word share its compare-exchange, and the edge moves once.
+    /// many. So numbers that count up within a word share its compare-exchange, and the edge moves
+    /// once.
     #[inline]
     pub fn commit_train_after_auth<E: From<ReplayRefusal>>(
         &self,
@@ -227,15 +228,16 @@ impl ReplayWindow {
                 continue;
             }
             let rest = train.get_mut(at..).unwrap_or_default();
-            let (group_len, bits) = self.group_at_front(rest, seq, edge);
+            let run = self.run_at_front(rest, seq);
+            at += run;
+            let bits = ((1 << run) - 1) << (seq % BITS_PER_WORD);
             let fresh = self.mark(seq, bits);
             // As a rule, all of them are new.
             if fresh == Ok(bits) {
-                edge = edge.max(newest_of(seq, bits));
-                at += group_len.max(1);
+                edge = edge.max(seq + (run as u64 - 1));
                 continue;
             }
-            for result in rest.iter_mut().take(group_len) {
+            for result in rest.iter_mut().take(run) {
                 let Ok(seq) = *result else {
                     continue;
                 };
@@ -245,7 +247,6 @@ impl ReplayWindow {
                     Err(refusal) => *result = Err(refusal.into()),
                 }
             }
-            at += group_len.max(1);
         }
         if edge == edge_before {
             return None;
@@ -255,27 +256,19 @@ impl ReplayWindow {
         (other < edge).then_some(edge)
     }
 
-    /// How many entries at the front of a train, and which bits, go into the word of `seq`
-    /// together. A number that comes twice ends the group, so that its second copy meets the
-    /// first one's bit.
+    /// How many entries at the front of a train, the first of them `seq`, count up and share a
+    /// word; at least 1. What is in range stays so while it counts up, but for the last number.
     #[inline]
-    fn group_at_front<E>(&self, train: &[Result<u64, E>], seq: u64, edge: u64) -> (usize, u64) {
-        let block = seq / BITS_PER_WORD;
-        let is_in_range = |seq| self.check_range(seq, edge).is_ok();
-        let first = block * BITS_PER_WORD;
-        let all_are = is_in_range(first) && is_in_range(first | (BITS_PER_WORD - 1));
-        let mut bits = 0;
-        let joins = |entry: &&Result<u64, E>| match entry {
-            Err(_) => true,
-            Ok(other) => {
-                let fits = other / BITS_PER_WORD == block
-                    && bits & bit_of(*other) == 0
-                    && (all_are || is_in_range(*other));
-                bits |= if fits { bit_of(*other) } else { 0 };
-                fits
-            }
-        };
-        (train.iter().take_while(joins).count(), bits)
+    fn run_at_front<E>(&self, train: &[Result<u64, E>], seq: u64) -> usize {
+        let end = (seq | (BITS_PER_WORD - 1)).min(self.width.last());
+        let mut run = 1;
+        while run as u64 <= end - seq
+            && let Some(Ok(next)) = train.get(run)
+            && *next == seq + run as u64
+        {
+            run += 1;
+        }
+        run
     }
 
     /// Refuses what may not be accepted whatever the words say.
@@ -381,12 +374,6 @@ impl ReplayWindow {
 #[inline]
 const fn bit_of(seq: u64) -> u64 {
     1 << (seq % BITS_PER_WORD)
-}
-
-/// The highest number among those of `seq`'s word whose `bits` are set.
-#[inline]
-const fn newest_of(seq: u64, bits: u64) -> u64 {
-    seq / BITS_PER_WORD * BITS_PER_WORD + 63_u32.saturating_sub(bits.leading_zeros()) as u64
 }
 
 /// Finds the high 32 bits that the sender did not send: the only value for which the number

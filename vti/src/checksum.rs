@@ -3,6 +3,11 @@
 //! Sums run over native-endian words: the ones-complement sum is the same in either byte
 //! order as long as it is stored the way it was read (RFC 1071 §2(B)).
 
+mod lanes;
+
+/// Bytes that [`lanes`] take at a time.
+const BLOCK: usize = 64;
+
 /// A running ones-complement sum. Order of additions does not matter, but every slice except
 /// the last one must have an even length.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -14,18 +19,17 @@ impl Sum {
 
     /// Adds `bytes`; an odd last byte is padded with zero (RFC 1071 §1).
     #[must_use]
+    #[inline]
     pub fn bytes(self, bytes: &[u8]) -> Self {
-        // Eight independent lanes so that the compiler keeps them in vector registers. A lane
-        // of u64 holds 2^32 words before it can overflow; packets have at most 2^14.
-        let mut lanes = [0_u64; 8];
-        let (blocks, rest) = bytes.as_chunks::<32>();
-        for block in blocks {
-            let (words, _) = block.as_chunks::<4>();
-            for (lane, word) in lanes.iter_mut().zip(words) {
-                *lane += u64::from(u32::from_ne_bytes(*word));
-            }
+        let (blocks, rest) = bytes.as_chunks::<BLOCK>();
+        let mut total = self.0;
+        if !blocks.is_empty() {
+            total += lanes::sum(blocks);
         }
-        let mut total = self.0 + lanes.iter().sum::<u64>();
+        let (words, rest) = rest.as_chunks::<4>();
+        for word in words {
+            total += u64::from(u32::from_ne_bytes(*word));
+        }
         let (pairs, odd) = rest.as_chunks::<2>();
         for pair in pairs {
             total += u64::from(u16::from_ne_bytes(*pair));

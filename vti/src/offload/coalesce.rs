@@ -249,7 +249,7 @@ impl Coalescer {
             let Some(group) = self.groups.get(index) else {
                 return false;
             };
-            let (Some(head), Some(other)) = (buffer.get(group.head.clone()), group.candidate)
+            let (Some(head), Some(other)) = (buffer.get(group.head.clone()), &group.candidate)
             else {
                 return false;
             };
@@ -257,7 +257,7 @@ impl Coalescer {
                 && other.kind == candidate.kind
                 && other.is_ipv6 == candidate.is_ipv6
                 && other.hint == candidate.hint
-                && candidate.same_flow(packet, &other, head)
+                && candidate.same_flow(packet, other, head)
         })
     }
 
@@ -310,7 +310,7 @@ impl Group {
 
     /// Every rule of the module's head, for the next packet of the same flow.
     fn accepts(&self, head: &[u8], packet: &[u8], candidate: &Candidate) -> bool {
-        let Some(first) = self.candidate else {
+        let Some(first) = &self.candidate else {
             return false;
         };
         candidate.headers == first.headers
@@ -319,8 +319,8 @@ impl Group {
             && self.parts < MAX_PARTS
             && self.total + candidate.payload <= MAX_UNCUT
             && same_network_header(head, packet, first.is_ipv6)
-            && self.id_continues(head, candidate, &first)
-            && (!first.is_tcp() || self.tcp_continues(head, packet, candidate, &first))
+            && self.id_continues(head, candidate, first)
+            && (!first.is_tcp() || self.tcp_continues(head, packet, candidate, first))
     }
 
     /// RFC 6864: without "don't fragment" the identification counts up; with it, it may also
@@ -348,14 +348,15 @@ impl Group {
     ) -> bool {
         let upper = first.upper;
         let may_differ = FIN | PSH | CWR;
-        let same = |range: Range<usize>| packet.get(range.clone()) == head.get(range);
+        let options = upper + TCP_HEADER..first.headers;
         candidate.sequence == self.next_sequence
             && candidate.flags & CWR == 0
             && (candidate.flags ^ first.flags) & !may_differ == 0
-            // Acknowledgement; header length with the reserved bits; window; options.
-            && same(upper + 8..upper + 13)
-            && same(upper + 14..upper + 16)
-            && same(upper + TCP_HEADER..first.headers)
+            // Acknowledgement, header length with the reserved bits, window.
+            && wire::be32(packet, upper + 8) == wire::be32(head, upper + 8)
+            && wire::byte(packet, upper + 12) == wire::byte(head, upper + 12)
+            && wire::be16(packet, upper + 14) == wire::be16(head, upper + 14)
+            && packet.get(options.clone()) == head.get(options)
     }
 
     /// Turns the head into the head of a super-packet and describes it.

@@ -4,7 +4,7 @@ use super::{Gso, GsoKind, OffloadError, VirtioHeader};
 use crate::checksum::Sum;
 use crate::wire::{
     self, CWR, FIN, IPV4_HEADER, IPV6_HEADER, Layout, PSH, TCP, TCP_CHECKSUM, TCP_HEADER, UDP,
-    UDP_CHECKSUM, UDP_HEADER,
+    UDP_HEADER,
 };
 
 /// A packet read from the TUN, checked against its virtio header: a single packet or a
@@ -33,6 +33,11 @@ struct Train {
     /// Payload bytes per segment.
     size: usize,
     is_tcp: bool,
+    /// What the IPv4 header's checksum covers and all segments share.
+    ip_sum: Sum,
+    /// What the checksum of TCP or UDP covers and all segments share: addresses, protocol, and
+    /// of its header what stays.
+    upper_sum: Sum,
 }
 
 impl<'a> SuperPacket<'a> {
@@ -187,12 +192,16 @@ impl Train {
             let size = gso.size;
             return Err(OffloadError::GsoSizeTooLarge { size, payload });
         }
+        let (ip_sum, upper_sum) =
+            shared_sums(packet, &layout, headers, is_tcp).ok_or(OffloadError::Truncated)?;
         Ok(Self {
             is_ipv6: layout.is_ipv6,
             upper: layout.upper,
             headers,
             size: usize::from(gso.size),
             is_tcp,
+            ip_sum,
+            upper_sum,
         })
     }
 
@@ -204,57 +213,100 @@ impl Train {
         let (head, body) = out.split_at_mut_checked(self.headers)?;
         head.copy_from_slice(packet.get(..self.headers)?);
         body.copy_from_slice(payload);
-        let body_sum = Sum::ZERO.bytes(body);
-
-        let is_last = self.headers + start + payload_len == packet.len();
+        let upper_sum = self.upper_sum.plus(Sum::ZERO.bytes(body));
         self.write_ip(head, index, self.headers + payload_len)?;
-        let field = if self.is_tcp {
-            self.patch_tcp(head, index, is_last)?;
-            self.upper + TCP_CHECKSUM
+        let is_last = self.headers + start + payload_len == packet.len();
+        let upper_len = u16::try_from(self.headers - self.upper + payload_len).ok()?;
+        let upper = head.get_mut(self.upper..)?;
+        if self.is_tcp {
+            let advance = u32::try_from(start).ok()?;
+            write_tcp(
+                upper,
+                advance,
+                index == 0,
+                is_last,
+                upper_sum.word(upper_len),
+            )
         } else {
-            let udp_len = u16::try_from(UDP_HEADER + payload_len).ok()?;
-            wire::put(head, self.upper + 4, &udp_len.to_be_bytes())?;
-            self.upper + UDP_CHECKSUM
-        };
-        wire::put(head, field, &[0, 0])?;
-        let protocol = if self.is_tcp { TCP } else { UDP };
-        let upper_len = self.headers - self.upper + payload_len;
-        let sum = wire::pseudo_header(head, protocol, upper_len)?.bytes(head.get(self.upper..)?);
-        // Headers have even lengths, so the body's words do not shift.
-        let checksum = sum.plus(body_sum).complement();
-        let checksum = if self.is_tcp {
-            checksum
-        } else {
-            never_zero(checksum)
-        };
-        wire::put(head, field, &checksum)
+            write_udp(upper, upper_len, upper_sum.word(upper_len))
+        }
     }
 
     fn write_ip(&self, head: &mut [u8], index: usize, total: usize) -> Option<()> {
         if self.is_ipv6 {
+            let header: &mut [u8; IPV6_HEADER] = head.first_chunk_mut()?;
             let len = u16::try_from(total - IPV6_HEADER).ok()?;
-            return wire::put(head, 4, &len.to_be_bytes());
+            [header[4], header[5]] = len.to_be_bytes();
+            return Some(());
         }
+        let header: &mut [u8; IPV4_HEADER] = head.first_chunk_mut()?;
         let total = u16::try_from(total).ok()?;
         // The kernel counts the identification up by one per segment, as GRO expects it.
         let step = u16::try_from(index & 0xffff).ok()?;
-        let id = wire::be16(head, 4)?.wrapping_add(step);
-        wire::put(head, 2, &total.to_be_bytes())?;
-        wire::put(head, 4, &id.to_be_bytes())?;
-        wire::fill_ipv4_checksum(head, self.upper)
+        let id = u16::from_be_bytes([header[4], header[5]]).wrapping_add(step);
+        [header[2], header[3]] = total.to_be_bytes();
+        [header[4], header[5]] = id.to_be_bytes();
+        [header[10], header[11]] = self.ip_sum.word(total).word(id).complement();
+        Some(())
     }
+}
 
-    fn patch_tcp(&self, head: &mut [u8], index: usize, is_last: bool) -> Option<()> {
-        let advance = u32::try_from(index * self.size).ok()?;
-        let sequence = wire::be32(head, self.upper + 4)?.wrapping_add(advance);
-        wire::put(head, self.upper + 4, &sequence.to_be_bytes())?;
-        let mut flags = wire::byte(head, self.upper + 13)?;
-        if !is_last {
-            flags &= !(FIN | PSH);
-        }
-        if index > 0 {
-            flags &= !CWR;
-        }
-        wire::put(head, self.upper + 13, &[flags])
+/// [`Train::ip_sum`] and [`Train::upper_sum`]. All parts begin at even offsets, so the words of
+/// one do not shift those of another.
+fn shared_sums(packet: &[u8], layout: &Layout, headers: usize, is_tcp: bool) -> Option<(Sum, Sum)> {
+    let upper = layout.upper;
+    let sum_of = |parts: &[core::ops::Range<usize>]| {
+        parts.iter().try_fold(Sum::ZERO, |sum, part| {
+            Some(sum.bytes(packet.get(part.clone())?))
+        })
+    };
+    // Without total length, identification and the checksum itself.
+    let ip_sum = if layout.is_ipv6 {
+        Sum::ZERO
+    } else {
+        sum_of(&[0..2, 6..10, 12..upper])?
+    };
+    let ports = packet.get(upper..upper + 4)?;
+    let shared = wire::pseudo_header(packet, layout.protocol, 0)?.bytes(ports);
+    if !is_tcp {
+        return Some((ip_sum, shared));
     }
+    // Without sequence number, the word of the flags, and the checksum.
+    let header = sum_of(&[
+        upper + 8..upper + 12,
+        upper + 14..upper + TCP_CHECKSUM,
+        upper + TCP_CHECKSUM + 2..headers,
+    ])?;
+    Some((ip_sum, shared.plus(header)))
+}
+
+/// Of a TCP header: sequence number, flags and checksum. `sum` has everything else.
+fn write_tcp(
+    header: &mut [u8],
+    advance: u32,
+    is_first: bool,
+    is_last: bool,
+    sum: Sum,
+) -> Option<()> {
+    let header: &mut [u8; TCP_HEADER] = header.first_chunk_mut()?;
+    let sequence = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
+    let sequence = sequence.wrapping_add(advance).to_be_bytes();
+    [header[4], header[5], header[6], header[7]] = sequence;
+    if !is_last {
+        header[13] &= !(FIN | PSH);
+    }
+    if !is_first {
+        header[13] &= !CWR;
+    }
+    let sum = sum.bytes(&sequence).bytes(&[header[12], header[13]]);
+    [header[16], header[17]] = sum.complement();
+    Some(())
+}
+
+/// Of a UDP header: length and checksum. `sum` has everything else but the length.
+fn write_udp(header: &mut [u8], len: u16, sum: Sum) -> Option<()> {
+    let header: &mut [u8; UDP_HEADER] = header.first_chunk_mut()?;
+    [header[4], header[5]] = len.to_be_bytes();
+    [header[6], header[7]] = never_zero(sum.word(len).complement());
+    Some(())
 }

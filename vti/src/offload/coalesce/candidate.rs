@@ -119,8 +119,11 @@ impl Candidate {
 
     /// Same addresses, ports and flow label: the order between the two matters.
     pub(super) fn same_flow(&self, packet: &[u8], other: &Self, head: &[u8]) -> bool {
-        let addresses = if self.is_ipv6 { 8..40 } else { 12..20 };
-        packet.get(addresses.clone()) == head.get(addresses)
-            && wire::be32(packet, self.upper) == wire::be32(head, other.upper)
+        let same_addresses = if self.is_ipv6 {
+            wire::array::<32>(packet, 8) == wire::array(head, 8)
+        } else {
+            wire::array::<8>(packet, 12) == wire::array(head, 12)
+        };
+        same_addresses && wire::be32(packet, self.upper) == wire::be32(head, other.upper)
     }
 }

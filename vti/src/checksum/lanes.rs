@@ -1,0 +1,44 @@
+//! The long part of a sum, in as wide vectors as the CPU has.
+
+use super::BLOCK;
+
+/// The sum of the blocks' 32-bit words. A lane takes one word of a block, and holds 2^32 of them
+/// before it can overflow: a packet has at most 2^10 blocks.
+#[inline]
+pub(super) fn sum(blocks: &[[u8; BLOCK]]) -> u64 {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2") {
+        return avx2::sum(blocks);
+    }
+    add_up(blocks)
+}
+
+/// As many lanes as words, which the compiler keeps in vector registers.
+#[inline(always)]
+fn add_up(blocks: &[[u8; BLOCK]]) -> u64 {
+    let mut lanes = [0_u64; BLOCK / 4];
+    for block in blocks {
+        let (words, _) = block.as_chunks::<4>();
+        for (lane, word) in lanes.iter_mut().zip(words) {
+            *lane += u64::from(u32::from_ne_bytes(*word));
+        }
+    }
+    lanes.iter().sum()
+}
+
+#[cfg(target_arch = "x86_64")]
+#[expect(unsafe_code, reason = "code for a CPU with AVX2 is called on one")]
+mod avx2 {
+    use super::{BLOCK, add_up};
+
+    /// Only where the CPU has AVX2.
+    #[inline]
+    pub(super) fn sum(blocks: &[[u8; BLOCK]]) -> u64 {
+        #[target_feature(enable = "avx2")]
+        fn wide(blocks: &[[u8; BLOCK]]) -> u64 {
+            add_up(blocks)
+        }
+        // SAFETY: the only caller has found that the CPU has AVX2.
+        unsafe { wide(blocks) }
+    }
+}
