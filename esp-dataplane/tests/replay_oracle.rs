@@ -225,7 +225,13 @@ fn zero_and_the_end_of_the_number_space() {
     let esn = ReplayWindow::new(size(64), SequenceWidth::Bits64);
     // Before the first packet there is no subspace below.
     assert_eq!(esn.check_before_auth(u32::MAX), Err(ReplayRefusal::Illegal));
-    esn.commit_after_auth(u64::MAX - 1).unwrap();
+    let mut last: [Result<u64, ReplayRefusal>; 3] = [u64::MAX - 2, u64::MAX - 1, u64::MAX].map(Ok);
+    assert_eq!(
+        esn.commit_train_after_auth(&mut last),
+        Some(u64::MAX - 1),
+        "the edge stops at the last number"
+    );
+    assert_eq!(last[1..], [Ok(u64::MAX - 1), Err(ReplayRefusal::Illegal)]);
     // The next number would need a 65th bit.
     assert_eq!(esn.check_before_auth(5), Err(ReplayRefusal::Illegal));
 }

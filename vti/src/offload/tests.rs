@@ -240,12 +240,15 @@ proptest! {
 
     #[test]
     fn segments_have_right_checksums_by_an_independent_judge(
-        shape in shapes(), len in 2..60_000_usize, size in 1..1500_u16,
+        shape in shapes(), ip_options: bool, len in 2..60_000_usize, size in 1..1500_u16,
     ) {
         let size = usize::from(size).min(len);
         // What the kernel would hand over: one big packet with a partial checksum.
         let mut big = shape.packet(0, 0, &payload(len, 3), 0x89);
-        let upper = if shape.ipv6 { 40 } else { 20 };
+        let mut upper = if shape.ipv6 { 40 } else { 20 };
+        if ip_options && !shape.ipv6 {
+            upper += add_ip_options(&mut big);
+        }
         let kind = match (shape.tcp, shape.ipv6) {
             (false, _) => GsoKind::Udp,
             (true, false) => GsoKind::TcpV4,
@@ -312,6 +315,16 @@ fn tcp4() -> Shape {
         id: 5,
         sequence: 1000,
     }
+}
+
+/// Puts a router alert (RFC 2113) and padding behind an IPv4 header; how many bytes.
+fn add_ip_options(packet: &mut Vec<u8>) -> usize {
+    let options = [148, 4, 0, 0, 1, 1, 1, 0];
+    packet.splice(20..20, options);
+    packet[0] += 2;
+    let total = u16::try_from(packet.len()).unwrap();
+    packet[2..4].copy_from_slice(&total.to_be_bytes());
+    options.len()
 }
 
 /// Two consecutive packets of which the second was changed by `edit`: how many writes?
