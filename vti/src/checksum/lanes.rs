@@ -7,8 +7,8 @@ use super::BLOCK;
 #[inline]
 pub(super) fn sum(blocks: &[[u8; BLOCK]]) -> u64 {
     #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx2") {
-        return avx2::sum(blocks);
+    if let Some(sum) = avx2::sum(blocks) {
+        return sum;
     }
     add_up(blocks)
 }
@@ -31,14 +31,17 @@ fn add_up(blocks: &[[u8; BLOCK]]) -> u64 {
 mod avx2 {
     use super::{BLOCK, add_up};
 
-    /// Only where the CPU has AVX2.
+    /// [`add_up`] with vectors of four lanes; `None` where the CPU has none.
     #[inline]
-    pub(super) fn sum(blocks: &[[u8; BLOCK]]) -> u64 {
+    pub(super) fn sum(blocks: &[[u8; BLOCK]]) -> Option<u64> {
         #[target_feature(enable = "avx2")]
         fn wide(blocks: &[[u8; BLOCK]]) -> u64 {
             add_up(blocks)
         }
-        // SAFETY: the only caller has found that the CPU has AVX2.
-        unsafe { wide(blocks) }
+        if !is_x86_feature_detected!("avx2") {
+            return None;
+        }
+        // SAFETY: the CPU has AVX2, and that is all that `wide` asks for.
+        Some(unsafe { wide(blocks) })
     }
 }
