@@ -45,3 +45,26 @@ mod avx2 {
         Some(unsafe { wide(blocks) })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_width_sums_the_same() {
+        for count in [0, 1, 5, 1023] {
+            let mut next = 0_u8;
+            let blocks: Vec<[u8; BLOCK]> = (0..count)
+                .map(|_| {
+                    core::array::from_fn(|_| {
+                        next = next.wrapping_mul(5).wrapping_add(0x8b);
+                        next
+                    })
+                })
+                .collect();
+            let words = blocks.iter().flat_map(|block| block.as_chunks::<4>().0);
+            let plain: u64 = words.map(|word| u64::from(u32::from_ne_bytes(*word))).sum();
+            assert_eq!((add_up(&blocks), sum(&blocks)), (plain, plain), "{count}");
+        }
+    }
+}

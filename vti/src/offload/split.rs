@@ -220,13 +220,7 @@ impl Train {
         let upper = head.get_mut(self.upper..)?;
         if self.is_tcp {
             let advance = u32::try_from(start).ok()?;
-            write_tcp(
-                upper,
-                advance,
-                index == 0,
-                is_last,
-                upper_sum.word(upper_len),
-            )
+            write_tcp(upper, advance, is_last, upper_sum.word(upper_len))
         } else {
             write_udp(upper, upper_len, upper_sum.word(upper_len))
         }
@@ -280,14 +274,9 @@ fn shared_sums(packet: &[u8], layout: &Layout, headers: usize, is_tcp: bool) -> 
     Some((ip_sum, shared.plus(header)))
 }
 
-/// Of a TCP header: sequence number, flags and checksum. `sum` has everything else.
-fn write_tcp(
-    header: &mut [u8],
-    advance: u32,
-    is_first: bool,
-    is_last: bool,
-    sum: Sum,
-) -> Option<()> {
+/// Of a TCP header: sequence number, flags and checksum. The segment's data begins `advance` bytes
+/// behind the super-packet's; `sum` has everything else.
+fn write_tcp(header: &mut [u8], advance: u32, is_last: bool, sum: Sum) -> Option<()> {
     let header: &mut [u8; TCP_HEADER] = header.first_chunk_mut()?;
     let sequence = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
     let sequence = sequence.wrapping_add(advance).to_be_bytes();
@@ -295,7 +284,7 @@ fn write_tcp(
     if !is_last {
         header[13] &= !(FIN | PSH);
     }
-    if !is_first {
+    if advance > 0 {
         header[13] &= !CWR;
     }
     let sum = sum.bytes(&sequence).bytes(&[header[12], header[13]]);
