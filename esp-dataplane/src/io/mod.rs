@@ -148,8 +148,8 @@ pub struct Burst {
 pub struct RxBatch {
     burst: Burst,
     queue: ReceiveQueue,
-    /// How many messages the next call asks for.
-    wanted: usize,
+    /// Bytes of a message, on average: of the last call, or of earlier ones that had larger ones.
+    average: usize,
     /// Messages dropped because the kernel had to cut them, or their sender is unknown.
     truncated: u64,
     /// The last call brought as many messages as it asked for.
@@ -220,7 +220,7 @@ impl RxBatch {
         Self {
             burst: Burst::default(),
             queue: ReceiveQueue::new(RX_MESSAGES),
-            wanted: RX_MESSAGES,
+            average: 1,
             truncated: 0,
             filled: false,
         }
@@ -269,10 +269,11 @@ impl RxBatch {
         let Burst { buffer, messages } = &mut self.burst;
         messages.clear();
         self.truncated = 0;
+        let wanted = (RX_BURST_BYTES / self.average).clamp(2, RX_MESSAGES);
         let places = buffer
             .chunks_mut(SLOT_STRIDE)
             .filter_map(|slot| slot.get_mut(..SLOT))
-            .take(self.wanted);
+            .take(wanted);
         let received = self.queue.receive(fd, places)?;
         let mut bytes = 0;
         for index in 0..received {
@@ -290,9 +291,12 @@ impl RxBatch {
                 None => self.truncated += 1,
             }
         }
-        self.filled = received == self.wanted;
+        self.filled = received == wanted;
         if let Some(average) = bytes.checked_div(received) {
-            self.wanted = (RX_BURST_BYTES / average.max(1)).clamp(2, RX_MESSAGES);
+            // Between a stream's trains comes a small packet now and then. Taking that for the
+            // end of the trains would ask for megabytes of them at once.
+            let faded = self.average - self.average / 8;
+            self.average = average.max(faded).max(1);
         }
         Ok(received)
     }

@@ -30,6 +30,7 @@ mod bursts;
 mod busy_poll;
 mod config;
 mod crew;
+mod deference;
 mod inbound;
 mod listener;
 mod nat_t;
@@ -45,6 +46,7 @@ mod thread;
 mod trains;
 mod tunnel;
 mod turns;
+mod waits;
 
 use core::time::Duration;
 use std::io;

@@ -109,6 +109,11 @@ impl Offers {
         after
     }
 
+    /// The worker waited for so long, until `now`, before others left it this CPU.
+    pub(super) fn note_wait(&mut self, now: Instant, wait: Duration) {
+        self.patience.note(now, wait);
+    }
+
     /// Whether somebody else had this CPU since the last time that this was asked, while the
     /// worker would have gone on: in an offer that was taken, or, if that is of interest, at any
     /// other time.

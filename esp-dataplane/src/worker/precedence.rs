@@ -7,7 +7,7 @@
 //! and when it does not, it is ordinary for a while.
 //!
 //! ```text
-//!                super-packet                         1 ms without one
+//!                super-packet                        100 ms without one
 //!   ordinary ------------------>  real-time  -----------------------------> ordinary
 //!            <------------------             its credit is used up
 //!             for PAUSE, then the credit is full again
@@ -15,7 +15,8 @@
 //!
 //! Beside super-packets only: those are the streams that fill queues and CPUs, beside which
 //! everybody else waits. Where packets come one by one, a worker that interrupts their sender
-//! for each finds no two at once, and the sum of both suffers.
+//! for each finds no two at once, and the sum of both suffers. And where they come one at a time,
+//! a question and its answer, it goes behind those that run already (`deference`).
 
 use core::time::Duration;
 use std::time::Instant;
@@ -33,6 +34,11 @@ const EARNS: u32 = 19;
 /// No round takes longer. Whatever seems to was not this thread's time: another real-time thread
 /// had its CPU, or the hypervisor.
 const LONGEST_ROUND: Duration = Duration::from_millis(1);
+
+/// So long after its last super-packet a stream may go on. Streams pause for milliseconds where a
+/// host, or the hypervisor, is busy with something else; a worker that is ordinary when they come
+/// back waits for the time slice of whoever runs, on top of that.
+const LASTS: Duration = Duration::from_millis(100);
 
 /// How long it is ordinary when its credit is used up.
 const PAUSE: Duration = Duration::from_millis(5);
@@ -90,7 +96,7 @@ impl Account {
         if self.is_real_time {
             self.credit = self.credit.saturating_sub(worked);
         }
-        match (self.is_real_time, self.trains.are_beside(now)) {
+        match (self.is_real_time, self.trains.were_within(LASTS, now)) {
             (true, _) if self.credit.is_zero() => {
                 self.is_real_time = false;
                 self.spent_at = Some(now);
@@ -109,10 +115,23 @@ impl Account {
     }
 }
 
+/// How a thread stands beside others on its CPU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// It interrupts all of them.
+    Before,
+    /// As any program.
+    Among,
+    /// It interrupts nobody.
+    Behind,
+}
+
 /// Keeps the calling thread's policy; it stays on that thread.
 pub(super) struct Precedence {
     ordinary: Attributes,
-    account: Account,
+    /// None where real time is not wanted, or the kernel grants none.
+    account: Option<Account>,
+    standing: Standing,
 }
 
 impl Precedence {
@@ -131,38 +150,57 @@ impl Precedence {
         if let Err(error) = ordinary.apply() {
             tracing::debug!(%error, "no short time slices for a worker");
         }
-        if !is_wanted || is_denied(ordinary) {
-            return None;
-        }
+        let has_real_time = is_wanted && !is_denied(ordinary);
         Some(Self {
             ordinary,
-            account: Account::new(Instant::now()),
+            account: has_real_time.then(|| Account::new(Instant::now())),
+            standing: Standing::Among,
         })
     }
 
     /// Work begins at `now`.
     pub(super) fn found(&mut self, now: Instant) {
-        self.account.begin(now);
+        if let Some(account) = &mut self.account {
+            account.begin(now);
+        }
     }
 
-    /// The work is done at `now`; it moved so many bytes of super-packets.
-    pub(super) fn done(&mut self, now: Instant, streamed: usize, counters: &IoCounters) {
-        let Some(change) = self.account.end(now, streamed) else {
-            return;
+    /// The work is done at `now`; it moved so many bytes of super-packets. Whether the worker
+    /// `defers` to others while it has no precedence.
+    pub(super) fn done(
+        &mut self,
+        now: Instant,
+        streamed: usize,
+        defers: bool,
+        counters: &IoCounters,
+    ) {
+        let account = self.account.as_mut();
+        match account.and_then(|account| account.end(now, streamed)) {
+            Some(Change::RealTime) => count(&counters.real_time_taken, 1),
+            Some(Change::Spent) => count(&counters.real_time_spent, 1),
+            Some(Change::Ordinary) | None => {}
+        }
+        let is_real_time = |account: &Account| account.is_real_time;
+        let standing = match (self.account.as_ref().is_some_and(is_real_time), defers) {
+            (true, _) => Standing::Before,
+            (false, true) => Standing::Behind,
+            (false, false) => Standing::Among,
         };
-        let attributes = match change {
-            Change::RealTime => {
-                count(&counters.real_time_taken, 1);
-                self.ordinary.in_real_time()
-            }
-            Change::Spent => {
-                count(&counters.real_time_spent, 1);
-                self.ordinary
-            }
-            Change::Ordinary => self.ordinary,
+        if standing != self.standing {
+            self.standing = standing;
+            self.apply();
+        }
+    }
+
+    fn apply(&self) {
+        let attributes = match self.standing {
+            Standing::Before => self.ordinary.in_real_time(),
+            Standing::Among => self.ordinary,
+            Standing::Behind => self.ordinary.in_deference(),
         };
         if let Err(error) = attributes.apply() {
-            tracing::debug!(%error, ?change, "a worker keeps the scheduling policy it has");
+            let wanted = self.standing;
+            tracing::debug!(%error, ?wanted, "a worker keeps the scheduling policy it has");
         }
     }
 }
@@ -184,7 +222,7 @@ fn is_denied(ordinary: Attributes) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::trains::{BESIDE, TRAIN};
+    use super::super::trains::TRAIN;
     use super::*;
 
     const BIG: usize = 64 * 1024;
@@ -252,9 +290,9 @@ mod tests {
         let mut account = Account::new(start);
         account.begin(start);
         assert_eq!(account.end(start, BIG), Some(Change::RealTime));
-        assert_eq!(account.end(start + BESIDE / 2, 100), None);
-        assert_eq!(account.end(start + BESIDE, 100), Some(Change::Ordinary));
-        assert_eq!(account.end(start + 2 * BESIDE, 100), None);
+        assert_eq!(account.end(start + LASTS / 2, 100), None);
+        assert_eq!(account.end(start + LASTS, 100), Some(Change::Ordinary));
+        assert_eq!(account.end(start + 2 * LASTS, 100), None);
     }
 
     #[test]
@@ -275,16 +313,24 @@ mod tests {
     fn the_kernel_is_told() {
         let telling = || {
             let Some(mut precedence) = Precedence::take(true) else {
-                // Where the kernel grants none the thread is as it was.
-                return assert!(Attributes::current().unwrap().is_ordinary());
+                return assert!(!Attributes::current().unwrap().is_ordinary());
             };
+            if precedence.account.is_none() {
+                // Where the kernel grants none.
+                return assert!(Attributes::current().unwrap().is_ordinary());
+            }
             let counters = IoCounters::default();
             let now = Instant::now();
             precedence.found(now);
-            precedence.done(now, BIG, &counters);
-            assert!(!Attributes::current().unwrap().is_ordinary());
-            precedence.done(now + BESIDE, 0, &counters);
-            assert!(Attributes::current().unwrap().is_ordinary());
+            let policy = || Attributes::current().unwrap().policy();
+            precedence.done(now, BIG, true, &counters);
+            assert_eq!(policy(), i64::from(libc::SCHED_RR));
+            precedence.done(now + LASTS, 0, false, &counters);
+            assert_eq!(policy(), i64::from(libc::SCHED_OTHER));
+            precedence.done(now + LASTS, 0, true, &counters);
+            assert_eq!(policy(), i64::from(libc::SCHED_BATCH));
+            precedence.done(now + LASTS, BIG, true, &counters);
+            assert_eq!(policy(), i64::from(libc::SCHED_RR));
         };
         std::thread::spawn(telling).join().unwrap();
     }

@@ -1,19 +1,23 @@
 //! What a worker does while it has no work.
 //!
 //! ```text
-//!   work done ──> looks, offering the CPU ──> sleeps ──> offers the CPU to whoever woke it ──> work
+//!   work done ──> looks, offering the CPU ──> sleeps ──> lets whoever woke it finish ──> work
 //!                          │     ▲
-//!                          └─────┴── finds a packet ─────────────────────────────────────────> work
+//!                          └─────┴── finds a packet ───────────────────────────────────> work
 //! ```
 //!
 //! Who shares its CPU matters where packets come one by one, a question and its answer. Where
 //! more than one waits, somebody sends as many as he can: there a worker looks as long as that
 //! finds packets, and whoever it is woken by is left to wait.
+//!
+//! To let others finish, a worker is of a policy that does not interrupt them (`deference`), as
+//! soon as packets have come one by one for a while; before, it offers them the CPU (`offers`).
 
 use core::time::Duration;
 use std::time::Instant;
 
 use super::busy_poll::BusyPoll;
+use super::deference::Deference;
 use super::offers::Offers;
 
 /// What was done in a round.
@@ -30,8 +34,11 @@ pub(super) struct Round {
 pub(super) struct Rest {
     busy_poll: BusyPoll,
     offers: Offers,
+    deference: Deference,
     /// When the last one ended, until it is settled.
     ended: Option<Instant>,
+    /// The last one ended by being woken.
+    slept: bool,
     was_long: bool,
     /// The last round had more than one packet, or trains pass.
     is_rush: bool,
@@ -51,7 +58,9 @@ impl Rest {
         Self {
             busy_poll: BusyPoll::new(limit),
             offers: Offers::new(),
+            deference: Deference::new(),
             ended: None,
+            slept: false,
             was_long: false,
             is_rush: false,
             like_the_last: 0,
@@ -77,15 +86,18 @@ impl Rest {
         let found = Instant::now();
         self.was_long = self.busy_poll.gap(found) >= LONG;
         self.ended = Some(found);
-        if slept && !self.is_rush && self.offers.are_made(found) {
+        self.slept = slept;
+        let were_interrupted = slept && !self.deference.is_shown();
+        if were_interrupted && !self.is_rush && self.offers.are_made(found) {
             return self.offers.offer(found);
         }
         found
     }
 
-    /// Whether the last rest was longer than it is where packets wait already.
-    pub(super) const fn was_long(&self) -> bool {
-        self.was_long
+    /// Whether another packet is unlikely to wait already: the last rest was longer than it is
+    /// then, or packets come one by one.
+    pub(super) const fn finds_one(&self) -> bool {
+        self.was_long || self.deference.is_shown()
     }
 
     /// The work is done at `now`.
@@ -95,8 +107,28 @@ impl Rest {
         if let Some(found) = self.ended.take() {
             let had_company = !self.is_rush && self.had_company(found);
             self.busy_poll.found(found, had_company);
+            self.settle(now, round);
         }
         self.busy_poll.done(now, round.bytes);
+    }
+
+    /// What the rest before this round says about the next ones.
+    fn settle(&mut self, now: Instant, round: Round) {
+        match self.is_rush {
+            true => self.deference.note_rush(),
+            false if self.slept && round.packets == 1 => self.deference.note_single(),
+            false => {}
+        }
+        if self.slept
+            && let Some(wait) = self.deference.wait()
+        {
+            self.offers.note_wait(now, wait);
+        }
+    }
+
+    /// Whether the worker lets others on its CPU finish, from `now` on, when it is woken.
+    pub(super) fn defers(&mut self, now: Instant) -> bool {
+        self.deference.decide(!self.offers.are_made(now))
     }
 
     /// Whether others had this CPU in the rest that ended at `found`.
@@ -167,5 +199,62 @@ mod tests {
     fn beside_a_program_that_computes_it_looks_in_a_rush_only() {
         assert!(!looks_beside_a_program_that_computes(ONE));
         assert!(looks_beside_a_program_that_computes(MANY));
+    }
+
+    /// After so many rounds of one packet each that it slept for: whether it defers.
+    fn rest_after_sleeps(count: u32) -> (Rest, Instant) {
+        let mut rest = Rest::new(Duration::ZERO);
+        let mut now = Instant::now();
+        for _round in 0..count {
+            rest.begins(now, ONE);
+            rest.defers(now);
+            now += Duration::from_millis(1);
+            rest.ended = Some(now);
+            rest.slept = true;
+        }
+        rest.begins(now, ONE);
+        (rest, now)
+    }
+
+    #[test]
+    fn who_is_woken_for_one_packet_at_a_time_defers() {
+        let (mut rest, now) = rest_after_sleeps(100);
+        assert!(rest.defers(now));
+        assert!(rest.finds_one());
+        let (mut rest, now) = rest_after_sleeps(3);
+        assert!(!rest.defers(now));
+    }
+
+    #[test]
+    fn nobody_defers_in_a_rush_or_to_a_program_that_computes() {
+        let (mut rest, now) = rest_after_sleeps(100);
+        rest.ended = Some(now);
+        rest.begins(now, MANY);
+        assert!(!rest.defers(now));
+        let (mut rest, now) = rest_after_sleeps(100);
+        rest.offers = Offers::withheld();
+        assert!(!rest.defers(now));
+    }
+
+    #[test]
+    fn whoever_waited_long_for_others_does_not_defer_again_soon() {
+        let (mut rest, now) = rest_after_sleeps(100);
+        rest.defers(now);
+        rest.offers.note_wait(now, Duration::from_millis(3));
+        assert!(!rest.defers(now));
+    }
+
+    #[test]
+    fn who_looks_for_packets_does_not_defer() {
+        let mut rest = Rest::new(Duration::from_secs(3600));
+        let mut now = Instant::now();
+        for _round in 0..100 {
+            rest.begins(now, ONE);
+            now += Duration::from_micros(100);
+            rest.ended = Some(now);
+            rest.slept = false;
+        }
+        rest.begins(now, ONE);
+        assert!(!rest.defers(now));
     }
 }

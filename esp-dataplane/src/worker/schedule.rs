@@ -66,13 +66,23 @@ impl Attributes {
 
     /// Whether it shares the CPU as any program does: neither real-time nor for idle times only.
     pub(super) fn is_ordinary(&self) -> bool {
-        i64::from(self.0.sched_policy) == i64::from(libc::SCHED_OTHER)
+        self.policy() == i64::from(libc::SCHED_OTHER)
+    }
+
+    pub(super) fn policy(&self) -> i64 {
+        i64::from(self.0.sched_policy)
     }
 
     /// The same with slices of [`SLICE`] (Linux 6.12; older kernels take the wish and do
     /// nothing).
     pub(super) fn in_short_slices(mut self) -> Self {
         self.0.sched_runtime = u64::try_from(SLICE.as_nanos()).unwrap_or(u64::MAX);
+        self
+    }
+
+    /// The same, but when it is woken it interrupts no ordinary program.
+    pub(super) fn in_deference(mut self) -> Self {
+        self.0.sched_policy = libc::SCHED_BATCH.cast_unsigned();
         self
     }
 

@@ -189,7 +189,7 @@ impl Worker {
                 continue;
             }
             let now = rest.ends(timeout.is_none());
-            self.core.after_gap = rest.was_long();
+            self.core.after_gap = rest.finds_one();
             if let Some(precedence) = &mut precedence {
                 precedence.found(now);
             }
@@ -206,7 +206,7 @@ impl Worker {
             rest.begins(now, round);
             let streamed = core::mem::take(&mut self.core.streamed);
             if let Some(precedence) = &mut precedence {
-                precedence.done(now, streamed, &self.core.counters);
+                precedence.done(now, streamed, rest.defers(now), &self.core.counters);
             }
             // Commands come last: an event of this round never meets a source that took the
             // place of the one it was for.

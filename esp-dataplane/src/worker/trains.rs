@@ -25,7 +25,12 @@ impl Trains {
 
     /// Whether one has passed within [`BESIDE`].
     pub(super) fn are_beside(&self, now: Instant) -> bool {
-        let is_beside = |train| now.saturating_duration_since(train) < BESIDE;
-        self.last.is_some_and(is_beside)
+        self.were_within(BESIDE, now)
+    }
+
+    /// Whether one has passed within so long before `now`.
+    pub(super) fn were_within(&self, span: Duration, now: Instant) -> bool {
+        let is_within = |train| now.saturating_duration_since(train) < span;
+        self.last.is_some_and(is_within)
     }
 }

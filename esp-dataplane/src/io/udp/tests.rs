@@ -1,7 +1,7 @@
 //! Trains over loopback: what one socket sends, the other receives.
 
 use super::*;
-use crate::io::{EspRelay, MAX_TRAIN_BYTES, OffloadPolicy};
+use crate::io::{EspRelay, MAX_TRAIN_BYTES, OffloadPolicy, RX_MESSAGES};
 
 fn pair(offload: OffloadPolicy) -> (UdpWire, UdpWire, SocketAddr) {
     let options = SocketOptions {
@@ -70,6 +70,39 @@ fn a_train_leaves_and_arrives_in_one_call() {
     let (sent, messages) = send_and_compare(OffloadPolicy::default());
     assert_eq!((sent.calls, sent.uncut), (1, 0));
     assert_eq!(messages.len(), 1, "loopback keeps the train together");
+}
+
+#[test]
+fn a_small_packet_between_trains_does_not_make_the_next_burst_long() {
+    let (mut sender, mut receiver, remote) = pair(OffloadPolicy::default());
+    let arena = arena();
+    let mut send = |len| {
+        let train = Train {
+            start: 0,
+            len,
+            stride: 1000,
+            remote,
+            traffic_class: 0,
+        };
+        sender.send(&mut TxScratch::default(), &arena, &[train])
+    };
+    let mut batch = RxBatch::new();
+    // Sending on loopback is receiving.
+    for len in [arena.len(), 100] {
+        assert_eq!(send(len).calls, 1);
+        assert_eq!(receiver.receive(&mut batch).unwrap(), 1);
+    }
+    let mut take = |waiting| {
+        for _packet in 0..waiting {
+            assert_eq!(send(100).packets, 1);
+        }
+        receiver.receive(&mut batch).unwrap()
+    };
+    assert_eq!(take(40), 11, "as many as there may be trains in a burst");
+    // When the trains have ended, small packets have long bursts again.
+    let bursts: Vec<usize> = (0..20).map(|_| take(RX_MESSAGES)).collect();
+    assert!(bursts.is_sorted(), "{bursts:?}");
+    assert_eq!(bursts.last(), Some(&RX_MESSAGES));
 }
 
 /// With what the kernel accepts it would not: loopback cuts what is longer as other devices do.
