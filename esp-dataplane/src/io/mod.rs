@@ -148,8 +148,10 @@ pub struct Burst {
 pub struct RxBatch {
     burst: Burst,
     queue: ReceiveQueue,
-    /// Bytes of a message, on average: of the last call, or of earlier ones that had larger ones.
+    /// Bytes of a message, on average: of the last call, or, when strict, of earlier ones that
+    /// had larger ones.
     average: usize,
+    is_strict: bool,
     /// Messages dropped because the kernel had to cut them, or their sender is unknown.
     truncated: u64,
     /// The last call brought as many messages as it asked for.
@@ -221,6 +223,7 @@ impl RxBatch {
             burst: Burst::default(),
             queue: ReceiveQueue::new(RX_MESSAGES),
             average: 1,
+            is_strict: true,
             truncated: 0,
             filled: false,
         }
@@ -239,6 +242,13 @@ impl RxBatch {
     /// True when the last call brought as many messages as it asked for: more may be waiting.
     pub(crate) const fn is_filled(&self) -> bool {
         self.filled
+    }
+
+    /// Whether a burst may be no longer than it should be. Between a stream's trains comes a small
+    /// packet now and then; taking that for the end of the trains asks for megabytes of them at
+    /// once, behind which everybody else waits. Where there is nobody else, that carries more.
+    pub(crate) const fn be_strict(&mut self, is_strict: bool) {
+        self.is_strict = is_strict;
     }
 
     /// Bytes of what was received.
@@ -293,10 +303,11 @@ impl RxBatch {
         }
         self.filled = received == wanted;
         if let Some(average) = bytes.checked_div(received) {
-            // Between a stream's trains comes a small packet now and then. Taking that for the
-            // end of the trains would ask for megabytes of them at once.
-            let faded = self.average - self.average / 8;
-            self.average = average.max(faded).max(1);
+            let faded = match self.is_strict {
+                true => self.average - self.average / 8,
+                false => 1,
+            };
+            self.average = average.max(faded);
         }
         Ok(received)
     }

@@ -33,13 +33,17 @@ impl Bursts {
         }
     }
 
+    /// Whether packets that are no part of a stream may come at `now`.
+    pub(super) fn are_beside_singles(&self, now: Duration) -> bool {
+        let is_beside = |single| now.saturating_sub(single) < MEMORY;
+        self.last_single.is_some_and(is_beside)
+    }
+
     /// A burst that begins at `now` ends when so many bytes are laid out.
     pub(super) fn limit(&self, now: Duration) -> usize {
-        let is_beside = |single| now.saturating_sub(single) < MEMORY;
-        if self.last_single.is_some_and(is_beside) {
-            SHORT
-        } else {
-            LONG
+        match self.are_beside_singles(now) {
+            true => SHORT,
+            false => LONG,
         }
     }
 }

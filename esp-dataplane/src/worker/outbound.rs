@@ -36,6 +36,7 @@ impl Core {
         let now = boot_time();
         self.pipeline.begin_batch(now);
         let limit = self.bursts.limit(now);
+        self.beside_singles = self.bursts.are_beside_singles(now);
         let streamed = self.streamed;
         // Asking for a second packet first, in vain, would keep the one waiting. If there is a
         // second one, epoll says so, and the next round comes without a gap.

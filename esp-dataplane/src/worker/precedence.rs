@@ -7,11 +7,13 @@
 //! and when it does not, it is ordinary for a while.
 //!
 //! ```text
-//!                super-packet                        100 ms without one
+//!                super-packet                         1 ms without one
 //!   ordinary ------------------>  real-time  -----------------------------> ordinary
 //!            <------------------             its credit is used up
 //!             for PAUSE, then the credit is full again
 //! ```
+//!
+//! Beside single packets it takes 100 ms without a super-packet.
 //!
 //! Beside super-packets only: those are the streams that fill queues and CPUs, beside which
 //! everybody else waits. Where packets come one by one, a worker that interrupts their sender
@@ -22,7 +24,7 @@ use core::time::Duration;
 use std::time::Instant;
 
 use super::schedule::Attributes;
-use super::trains::Trains;
+use super::trains::{BESIDE, Trains};
 use crate::io::{IoCounters, count};
 
 /// Work without rest, before it is ordinary again: what a program has to wait for it at most.
@@ -35,13 +37,23 @@ const EARNS: u32 = 19;
 /// had its CPU, or the hypervisor.
 const LONGEST_ROUND: Duration = Duration::from_millis(1);
 
-/// So long after its last super-packet a stream may go on. Streams pause for milliseconds where a
-/// host, or the hypervisor, is busy with something else; a worker that is ordinary when they come
-/// back waits for the time slice of whoever runs, on top of that.
+/// So long after its last super-packet a stream may go on, where single packets pass beside it.
+/// Streams pause for milliseconds where a host, or the hypervisor, is busy with something else; a
+/// worker that is ordinary when they come back waits for the time slice of whoever runs, and
+/// those packets with it.
 const LASTS: Duration = Duration::from_millis(100);
 
 /// How long it is ordinary when its credit is used up.
 const PAUSE: Duration = Duration::from_millis(5);
+
+/// What a round moved.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Streamed {
+    /// Bytes of super-packets.
+    pub(super) bytes: usize,
+    /// Packets that are no part of a stream came of late.
+    pub(super) beside_singles: bool,
+}
 
 /// What a worker's policy becomes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,11 +95,11 @@ impl Account {
         self.mark = now;
     }
 
-    /// The work is done; it moved so many bytes of super-packets.
-    fn end(&mut self, now: Instant, streamed: usize) -> Option<Change> {
+    /// The work is done, and moved so much.
+    fn end(&mut self, now: Instant, streamed: Streamed) -> Option<Change> {
         let worked = now.saturating_duration_since(self.mark).min(LONGEST_ROUND);
         self.mark = now;
-        self.trains.note(now, streamed);
+        self.trains.note(now, streamed.bytes);
         let since = |then: Instant| now.saturating_duration_since(then);
         if self.spent_at.is_some_and(|then| since(then) >= PAUSE) {
             self.spent_at = None;
@@ -96,7 +108,11 @@ impl Account {
         if self.is_real_time {
             self.credit = self.credit.saturating_sub(worked);
         }
-        match (self.is_real_time, self.trains.were_within(LASTS, now)) {
+        let lasts = match streamed.beside_singles {
+            true => LASTS,
+            false => BESIDE,
+        };
+        match (self.is_real_time, self.trains.were_within(lasts, now)) {
             (true, _) if self.credit.is_zero() => {
                 self.is_real_time = false;
                 self.spent_at = Some(now);
@@ -165,12 +181,12 @@ impl Precedence {
         }
     }
 
-    /// The work is done at `now`; it moved so many bytes of super-packets. Whether the worker
-    /// `defers` to others while it has no precedence.
+    /// The work is done at `now`, and moved so much. Whether the worker `defers` to others while it
+    /// has no precedence.
     pub(super) fn done(
         &mut self,
         now: Instant,
-        streamed: usize,
+        streamed: Streamed,
         defers: bool,
         counters: &IoCounters,
     ) {
@@ -225,7 +241,14 @@ mod tests {
     use super::super::trains::TRAIN;
     use super::*;
 
-    const BIG: usize = 64 * 1024;
+    const BIG: Streamed = bytes(64 * 1024);
+
+    const fn bytes(bytes: usize) -> Streamed {
+        Streamed {
+            bytes,
+            beside_singles: false,
+        }
+    }
 
     fn us(microseconds: u64) -> Duration {
         Duration::from_micros(microseconds)
@@ -284,15 +307,29 @@ mod tests {
         assert_eq!(changes, [(20 * FULL, Change::RealTime)]);
     }
 
-    #[test]
-    fn it_ends_with_the_stream() {
+    /// Whether precedence ends when a stream has paused for so long.
+    fn ends_after(pause: Duration, beside_singles: bool) -> bool {
         let start = Instant::now();
         let mut account = Account::new(start);
         account.begin(start);
         assert_eq!(account.end(start, BIG), Some(Change::RealTime));
-        assert_eq!(account.end(start + LASTS / 2, 100), None);
-        assert_eq!(account.end(start + LASTS, 100), Some(Change::Ordinary));
-        assert_eq!(account.end(start + 2 * LASTS, 100), None);
+        let little = Streamed {
+            bytes: 100,
+            beside_singles,
+        };
+        account.end(start + pause, little) == Some(Change::Ordinary)
+    }
+
+    #[test]
+    fn it_ends_with_the_stream() {
+        assert!(!ends_after(BESIDE / 2, false));
+        assert!(ends_after(BESIDE, false));
+    }
+
+    #[test]
+    fn beside_single_packets_it_outlasts_a_pause_of_the_stream() {
+        assert!(!ends_after(LASTS / 2, true));
+        assert!(ends_after(LASTS, true));
     }
 
     #[test]
@@ -302,7 +339,7 @@ mod tests {
         for round in 0..1000 {
             account.begin(start + us(100) * round);
             assert_eq!(
-                account.end(start + us(100) * round + us(50), TRAIN - 1),
+                account.end(start + us(100) * round + us(50), bytes(TRAIN - 1)),
                 None
             );
         }
@@ -325,9 +362,9 @@ mod tests {
             let policy = || Attributes::current().unwrap().policy();
             precedence.done(now, BIG, true, &counters);
             assert_eq!(policy(), i64::from(libc::SCHED_RR));
-            precedence.done(now + LASTS, 0, false, &counters);
+            precedence.done(now + LASTS, bytes(0), false, &counters);
             assert_eq!(policy(), i64::from(libc::SCHED_OTHER));
-            precedence.done(now + LASTS, 0, true, &counters);
+            precedence.done(now + LASTS, bytes(0), true, &counters);
             assert_eq!(policy(), i64::from(libc::SCHED_BATCH));
             precedence.done(now + LASTS, BIG, true, &counters);
             assert_eq!(policy(), i64::from(libc::SCHED_RR));

@@ -18,7 +18,7 @@ use super::crew::Crew;
 use super::listener::{Inlet, Listener};
 use super::outbox::Outbox;
 use super::ports::{Port, Ports};
-use super::precedence::Precedence;
+use super::precedence::{Precedence, Streamed};
 use super::rest::{Rest, Round};
 use super::schedule::pin_to;
 use super::tunnel::{Service, Tunnel};
@@ -111,6 +111,8 @@ pub(super) struct Core {
     pub(super) taken: usize,
     /// Nothing came for a while before this round.
     pub(super) after_gap: bool,
+    /// Packets that are no part of a stream came of late.
+    pub(super) beside_singles: bool,
 }
 
 impl Core {
@@ -136,6 +138,7 @@ impl Core {
             streamed: 0,
             taken: 0,
             after_gap: false,
+            beside_singles: false,
         }
     }
 }
@@ -206,7 +209,11 @@ impl Worker {
             rest.begins(now, round);
             let streamed = core::mem::take(&mut self.core.streamed);
             if let Some(precedence) = &mut precedence {
-                precedence.done(now, streamed, rest.defers(now), &self.core.counters);
+                let moved = Streamed {
+                    bytes: streamed,
+                    beside_singles: self.core.beside_singles,
+                };
+                precedence.done(now, moved, rest.defers(now), &self.core.counters);
             }
             // Commands come last: an event of this round never meets a source that took the
             // place of the one it was for.

@@ -39,7 +39,42 @@ fn waited(schedstat: &[u8]) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use core::sync::atomic::{AtomicBool, Ordering};
+    use std::time::Instant;
+
+    use super::super::schedule::{allowed_cpus, pin_to};
     use super::*;
+
+    /// Another thread computes on the same CPU.
+    #[test]
+    fn the_kernel_counts_what_a_thread_waits() {
+        let Some(cpu) = allowed_cpus().first().copied() else {
+            return;
+        };
+        let computes = AtomicBool::new(true);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                pin_to(cpu);
+                while computes.load(Ordering::Relaxed) {
+                    core::hint::spin_loop();
+                }
+            });
+            let waiting = scope.spawn(|| {
+                pin_to(cpu);
+                let waits = Waits::of_this_thread();
+                // Some kernels keep no account.
+                let Some(before) = waits.total() else { return };
+                let start = Instant::now();
+                while waits.total() < Some(before + Duration::from_millis(1)) {
+                    std::thread::yield_now();
+                    assert!(start.elapsed() < Duration::from_secs(60), "{before:?}");
+                }
+            });
+            let ended = waiting.join();
+            computes.store(false, Ordering::Relaxed);
+            assert!(ended.is_ok());
+        });
+    }
 
     #[test]
     fn the_second_number_counts() {
