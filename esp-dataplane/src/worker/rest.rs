@@ -147,7 +147,13 @@ impl Rest {
 
 #[cfg(test)]
 mod tests {
+    use core::sync::atomic::{AtomicBool, Ordering};
+
+    use super::super::precedence::{Precedence, Streamed};
+    use super::super::schedule::{allowed_cpus, pin_to};
+    use super::super::waits::Waits;
     use super::*;
+    use crate::io::IoCounters;
 
     const ONE: Round = Round {
         bytes: 100,
@@ -256,5 +262,59 @@ mod tests {
         }
         rest.begins(now, ONE);
         assert!(!rest.defers(now));
+    }
+
+    /// Sleeps and is woken until it has deferred, and does not any more.
+    fn defer_until_it_is_dear() {
+        // The kernel may keep no account, or somebody may have chosen another policy.
+        let (Some(_), Some(mut precedence)) =
+            (Waits::of_this_thread().total(), Precedence::take(false))
+        else {
+            return;
+        };
+        let counters = IoCounters::default();
+        let mut rest = Rest::new(Duration::ZERO);
+        let mut has_deferred = false;
+        let start = Instant::now();
+        loop {
+            let now = Instant::now();
+            rest.begins(now, ONE);
+            let defers = rest.defers(now);
+            if has_deferred && !defers {
+                return;
+            }
+            has_deferred |= defers;
+            let nothing = Streamed {
+                bytes: 0,
+                beside_singles: false,
+            };
+            precedence.done(now, nothing, defers, &counters);
+            std::thread::sleep(Duration::from_millis(1));
+            rest.ends(true);
+            assert!(start.elapsed() < Duration::from_secs(60), "{rest:?}");
+        }
+    }
+
+    #[test]
+    fn whoever_computes_is_not_deferred_to_for_long() {
+        let Some(cpu) = allowed_cpus().first().copied() else {
+            return;
+        };
+        let computes = AtomicBool::new(true);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                pin_to(cpu);
+                while computes.load(Ordering::Relaxed) {
+                    core::hint::spin_loop();
+                }
+            });
+            let deferring = scope.spawn(|| {
+                pin_to(cpu);
+                defer_until_it_is_dear();
+            });
+            let ended = deferring.join();
+            computes.store(false, Ordering::Relaxed);
+            assert!(ended.is_ok());
+        });
     }
 }
