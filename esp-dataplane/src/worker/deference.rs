@@ -46,6 +46,11 @@ impl Deference {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn set_waits(&mut self, waits: Waits) {
+        self.waits = waits;
+    }
+
     pub(super) const fn is_shown(&self) -> bool {
         self.is_shown
     }
@@ -99,6 +104,7 @@ mod tests {
 
     fn after_singles(count: u8) -> Deference {
         let mut deference = Deference::new();
+        deference.waits = Waits::told(Duration::ZERO);
         for _packet in 0..count {
             deference.note_single();
         }
@@ -140,5 +146,17 @@ mod tests {
         assert!(deference.decide(false));
         let asked: Vec<usize> = (1..=127).filter(|_| deference.wait().is_some()).collect();
         assert_eq!(asked, [1, 3, 7, 15, 31, 63, 95, 127]);
+    }
+
+    #[test]
+    fn a_wait_is_the_average_since_it_was_last_asked_for() {
+        let mut deference = after_singles(AFTER);
+        deference.waits = Waits::told(Duration::from_micros(100));
+        assert!(deference.decide(false));
+        deference.waits = Waits::told(Duration::from_micros(150));
+        assert_eq!(deference.wait(), Some(Duration::from_micros(50)));
+        deference.waits = Waits::told(Duration::from_micros(350));
+        assert_eq!(deference.wait(), None);
+        assert_eq!(deference.wait(), Some(Duration::from_micros(100)));
     }
 }

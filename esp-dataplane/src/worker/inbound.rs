@@ -88,7 +88,6 @@ impl Core {
             local: listener.nat_t,
             encapsulation: inlet.encapsulation(),
         };
-        self.beside_singles = self.bursts.are_beside_singles(boot_time());
         batch.be_strict(self.beside_singles);
         match listener.wire(inlet)?.receive(batch) {
             Ok(0) => return None,

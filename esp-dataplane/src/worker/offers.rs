@@ -128,9 +128,7 @@ impl Offers {
 
 #[cfg(test)]
 mod tests {
-    use core::sync::atomic::{AtomicBool, Ordering};
-
-    use super::super::schedule::{allowed_cpus, pin_to};
+    use super::super::schedule::beside_a_program_that_computes;
     use super::*;
 
     #[test]
@@ -162,31 +160,15 @@ mod tests {
     /// What another thread on the same CPU, which computes, takes of the offers.
     #[test]
     fn whoever_keeps_the_cpu_is_offered_nothing_for_a_while() {
-        let Some(cpu) = allowed_cpus().first().copied() else {
-            return;
-        };
-        let computes = AtomicBool::new(true);
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                pin_to(cpu);
-                while computes.load(Ordering::Relaxed) {
-                    core::hint::spin_loop();
-                }
-            });
-            let offering = scope.spawn(|| {
-                pin_to(cpu);
-                let mut offers = Offers::new();
-                let start = Instant::now();
-                while offers.are_made(Instant::now()) {
-                    offers.offer(Instant::now());
-                    assert!(start.elapsed() < Duration::from_secs(60), "{offers:?}");
-                }
-                assert!(offers.had_company(false));
-                assert!(!offers.had_company(false), "that was told already");
-            });
-            let ended = offering.join();
-            computes.store(false, Ordering::Relaxed);
-            assert!(ended.is_ok());
+        beside_a_program_that_computes(|| {
+            let mut offers = Offers::new();
+            let start = Instant::now();
+            while offers.are_made(Instant::now()) {
+                offers.offer(Instant::now());
+                assert!(start.elapsed() < Duration::from_secs(60), "{offers:?}");
+            }
+            assert!(offers.had_company(false));
+            assert!(!offers.had_company(false), "that was told already");
         });
     }
 }

@@ -36,11 +36,10 @@ impl Core {
         let now = boot_time();
         self.pipeline.begin_batch(now);
         let limit = self.bursts.limit(now);
-        self.beside_singles = self.bursts.are_beside_singles(now);
         let streamed = self.streamed;
         // Asking for a second packet first, in vain, would keep the one waiting. If there is a
         // second one, epoll says so, and the next round comes without a gap.
-        let expects_one = self.after_gap && tunnel.had_one(number);
+        let expects_one = self.finds_one && tunnel.had_one(number);
         let mut has_single = false;
         let mut reads = 0;
         let mut result = Ok(());

@@ -147,10 +147,8 @@ impl Rest {
 
 #[cfg(test)]
 mod tests {
-    use core::sync::atomic::{AtomicBool, Ordering};
-
     use super::super::precedence::{Precedence, Streamed};
-    use super::super::schedule::{allowed_cpus, pin_to};
+    use super::super::schedule::beside_a_program_that_computes;
     use super::super::waits::Waits;
     use super::*;
     use crate::io::IoCounters;
@@ -207,16 +205,18 @@ mod tests {
         assert!(looks_beside_a_program_that_computes(MANY));
     }
 
-    /// After so many rounds of one packet each that it slept for: whether it defers.
-    fn rest_after_sleeps(count: u32) -> (Rest, Instant) {
+    /// After so many rounds of one packet each, found by looking or after a sleep; nobody else
+    /// wanted the CPU.
+    fn after_singles(count: u32, slept: bool) -> (Rest, Instant) {
         let mut rest = Rest::new(Duration::ZERO);
+        rest.deference.set_waits(Waits::told(Duration::ZERO));
         let mut now = Instant::now();
         for _round in 0..count {
             rest.begins(now, ONE);
             rest.defers(now);
             now += Duration::from_millis(1);
             rest.ended = Some(now);
-            rest.slept = true;
+            rest.slept = slept;
         }
         rest.begins(now, ONE);
         (rest, now)
@@ -224,43 +224,42 @@ mod tests {
 
     #[test]
     fn who_is_woken_for_one_packet_at_a_time_defers() {
-        let (mut rest, now) = rest_after_sleeps(100);
+        let (mut rest, now) = after_singles(100, true);
         assert!(rest.defers(now));
         assert!(rest.finds_one());
-        let (mut rest, now) = rest_after_sleeps(3);
+        let (mut rest, now) = after_singles(3, true);
         assert!(!rest.defers(now));
     }
 
     #[test]
     fn nobody_defers_in_a_rush_or_to_a_program_that_computes() {
-        let (mut rest, now) = rest_after_sleeps(100);
+        let (mut rest, now) = after_singles(100, true);
         rest.ended = Some(now);
         rest.begins(now, MANY);
         assert!(!rest.defers(now));
-        let (mut rest, now) = rest_after_sleeps(100);
+        let (mut rest, now) = after_singles(100, true);
         rest.offers = Offers::withheld();
         assert!(!rest.defers(now));
     }
 
     #[test]
     fn whoever_waited_long_for_others_does_not_defer_again_soon() {
-        let (mut rest, now) = rest_after_sleeps(100);
-        rest.defers(now);
-        rest.offers.note_wait(now, Duration::from_millis(3));
-        assert!(!rest.defers(now));
+        let (mut rest, now) = after_singles(100, true);
+        assert!(rest.defers(now));
+        rest.deference
+            .set_waits(Waits::told(Duration::from_secs(1)));
+        let mut later = now;
+        while rest.defers(later) {
+            later += Duration::from_millis(1);
+            rest.ended = Some(later);
+            rest.begins(later, ONE);
+            assert!(later < now + Duration::from_secs(1), "{rest:?}");
+        }
     }
 
     #[test]
     fn who_looks_for_packets_does_not_defer() {
-        let mut rest = Rest::new(Duration::from_secs(3600));
-        let mut now = Instant::now();
-        for _round in 0..100 {
-            rest.begins(now, ONE);
-            now += Duration::from_micros(100);
-            rest.ended = Some(now);
-            rest.slept = false;
-        }
-        rest.begins(now, ONE);
+        let (mut rest, now) = after_singles(100, false);
         assert!(!rest.defers(now));
     }
 
@@ -297,24 +296,6 @@ mod tests {
 
     #[test]
     fn whoever_computes_is_not_deferred_to_for_long() {
-        let Some(cpu) = allowed_cpus().first().copied() else {
-            return;
-        };
-        let computes = AtomicBool::new(true);
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                pin_to(cpu);
-                while computes.load(Ordering::Relaxed) {
-                    core::hint::spin_loop();
-                }
-            });
-            let deferring = scope.spawn(|| {
-                pin_to(cpu);
-                defer_until_it_is_dear();
-            });
-            let ended = deferring.join();
-            computes.store(false, Ordering::Relaxed);
-            assert!(ended.is_ok());
-        });
+        beside_a_program_that_computes(defer_until_it_is_dear);
     }
 }

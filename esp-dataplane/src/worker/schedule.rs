@@ -130,6 +130,33 @@ pub(super) fn pin_to(cpu: usize) {
     }
 }
 
+/// Runs `run` on a thread that shares its only CPU with one that computes. Not at all where the
+/// kernel does not say which CPUs there are.
+#[cfg(test)]
+pub(super) fn beside_a_program_that_computes(run: impl FnOnce() + Send) {
+    use core::sync::atomic::{AtomicBool, Ordering};
+
+    let Some(cpu) = allowed_cpus().first().copied() else {
+        return;
+    };
+    let computes = AtomicBool::new(true);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            pin_to(cpu);
+            while computes.load(Ordering::Relaxed) {
+                core::hint::spin_loop();
+            }
+        });
+        let beside = scope.spawn(|| {
+            pin_to(cpu);
+            run();
+        });
+        let ended = beside.join();
+        computes.store(false, Ordering::Relaxed);
+        assert!(ended.is_ok());
+    });
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

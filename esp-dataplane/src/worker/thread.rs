@@ -109,9 +109,9 @@ pub(super) struct Core {
     pub(super) streamed: usize,
     /// Packets, super-packets and trains read and received in this round.
     pub(super) taken: usize,
-    /// Nothing came for a while before this round.
-    pub(super) after_gap: bool,
-    /// Packets that are no part of a stream came of late.
+    /// Behind a queue's first packet there is hardly another one in this round.
+    pub(super) finds_one: bool,
+    /// Packets that are no part of a stream came of late, before this round.
     pub(super) beside_singles: bool,
 }
 
@@ -137,7 +137,7 @@ impl Core {
             moved: 0,
             streamed: 0,
             taken: 0,
-            after_gap: false,
+            finds_one: false,
             beside_singles: false,
         }
     }
@@ -192,7 +192,8 @@ impl Worker {
                 continue;
             }
             let now = rest.ends(timeout.is_none());
-            self.core.after_gap = rest.finds_one();
+            self.core.finds_one = rest.finds_one();
+            self.core.beside_singles = self.core.bursts.are_beside_singles(boot_time());
             if let Some(precedence) = &mut precedence {
                 precedence.found(now);
             }

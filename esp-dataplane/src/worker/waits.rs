@@ -20,6 +20,18 @@ impl Waits {
         Self(None)
     }
 
+    /// As where the kernel says this, whatever becomes of the thread.
+    #[cfg(test)]
+    pub(super) fn told(waited: Duration) -> Self {
+        use std::io::Write;
+
+        let text = format!("1 {} 1\n", waited.as_nanos());
+        let file = rustix::fs::memfd_create(c"schedstat", rustix::fs::MemfdFlags::CLOEXEC);
+        let mut file = File::from(file.expect("memory for a file"));
+        file.write_all(text.as_bytes()).expect("room for a line");
+        Self(Some(file))
+    }
+
     /// In all its life, from being woken to running; where a CPU had halted, until it came back.
     /// Asking takes a microsecond.
     pub(super) fn total(&self) -> Option<Duration> {
@@ -39,40 +51,22 @@ fn waited(schedstat: &[u8]) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
-    use core::sync::atomic::{AtomicBool, Ordering};
     use std::time::Instant;
 
-    use super::super::schedule::{allowed_cpus, pin_to};
+    use super::super::schedule::beside_a_program_that_computes;
     use super::*;
 
-    /// Another thread computes on the same CPU.
     #[test]
     fn the_kernel_counts_what_a_thread_waits() {
-        let Some(cpu) = allowed_cpus().first().copied() else {
-            return;
-        };
-        let computes = AtomicBool::new(true);
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                pin_to(cpu);
-                while computes.load(Ordering::Relaxed) {
-                    core::hint::spin_loop();
-                }
-            });
-            let waiting = scope.spawn(|| {
-                pin_to(cpu);
-                let waits = Waits::of_this_thread();
-                // Some kernels keep no account.
-                let Some(before) = waits.total() else { return };
-                let start = Instant::now();
-                while waits.total() < Some(before + Duration::from_millis(1)) {
-                    std::thread::yield_now();
-                    assert!(start.elapsed() < Duration::from_secs(60), "{before:?}");
-                }
-            });
-            let ended = waiting.join();
-            computes.store(false, Ordering::Relaxed);
-            assert!(ended.is_ok());
+        beside_a_program_that_computes(|| {
+            let waits = Waits::of_this_thread();
+            // Some kernels keep no account.
+            let Some(before) = waits.total() else { return };
+            let start = Instant::now();
+            while waits.total() < Some(before + Duration::from_millis(1)) {
+                std::thread::yield_now();
+                assert!(start.elapsed() < Duration::from_secs(60), "{before:?}");
+            }
         });
     }
 
