@@ -232,6 +232,17 @@ mod tests {
     }
 
     #[test]
+    fn who_defers_has_interrupted_nobody_and_offers_nothing() {
+        let (mut rest, now) = after_singles(100, true);
+        assert!(rest.defers(now));
+        let begins = rest.ends(true);
+        assert_eq!(Some(begins), rest.ended);
+        let (mut rest, _) = after_singles(3, true);
+        let begins = rest.ends(true);
+        assert!(Some(begins) > rest.ended, "an offer takes time");
+    }
+
+    #[test]
     fn nobody_defers_in_a_rush_or_to_a_program_that_computes() {
         let (mut rest, now) = after_singles(100, true);
         rest.ended = Some(now);

@@ -1,5 +1,6 @@
 //! What several workers make of one peer's packets is what one worker makes of them.
 
+use std::net::UdpSocket;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -15,12 +16,13 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair, sockopt};
 use vti::{Offloads, TunQueue};
 
 use super::*;
-use crate::io::IoCounters;
+use crate::io::{EspWire, IoCounters, SocketOptions, UdpWire};
 use crate::packet::SealSlot;
 use crate::replay::ReplayWindowSize;
 use crate::table::{InstallOptions, Sad, SadConfig};
 use crate::worker::ControlSink;
 use crate::worker::crew::Crew;
+use crate::worker::listener::Listener;
 use crate::worker::queues::Queues;
 use crate::worker::thread::CoreSetup;
 
@@ -403,4 +405,41 @@ fn everybody_who_rests_is_woken_once() {
     assert!(yard.crew.wake_one(1) && yard.crew.wake_one(1) && !yard.crew.wake_one(1));
     yard.crew.set_rest(1, true);
     assert!(!yard.crew.wake_one(1), "nobody wakes itself");
+}
+
+/// How many of 40 small datagrams come with one call, after a long one and a small one.
+fn burst_after_a_small_one(beside_singles: bool) -> Option<usize> {
+    let local: SocketAddr = "127.0.0.1:0".parse().unwrap();
+    let options = SocketOptions::default();
+    // Raw sockets are for the privileged.
+    let esp = EspWire::open(local.ip(), (0, 1), &options).ok()?;
+    let udp = UdpWire::open(local, 1, &options).unwrap().remove(0);
+    let receives = udp.try_clone().unwrap();
+    let yard = Yard::new(1);
+    let mut core = yard.core(0);
+    core.beside_singles = beside_singles;
+    core.listeners = vec![Some(Listener::new(local, udp, esp, None))];
+    let sender = UdpSocket::bind(local).unwrap();
+    // Sending on loopback is receiving.
+    let send = |len| sender.send_to(&vec![0xff; len], receives.local_addr().unwrap());
+    let mut batch = RxBatch::new();
+    for len in [20_000, 100] {
+        send(len).unwrap();
+        core.inbound_burst(0, Inlet::Udp, &mut batch);
+        assert_eq!(batch.bytes(), len);
+    }
+    for _datagram in 0..40 {
+        send(100).unwrap();
+    }
+    core.inbound_burst(0, Inlet::Udp, &mut batch);
+    Some(batch.parts().0.len())
+}
+
+#[test]
+fn bursts_are_as_long_as_they_should_be_beside_single_packets_only() {
+    let lengths = [true, false].map(burst_after_a_small_one);
+    assert!(
+        matches!(lengths, [Some(11), Some(32)] | [None, None]),
+        "{lengths:?}"
+    );
 }
