@@ -1,9 +1,11 @@
 //! A TUN device and its queues. The device is not persistent: the kernel removes it, with its
 //! addresses and routes, when the last queue is closed, however the process ends.
 
+use core::time::Duration;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Instant;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -187,6 +189,20 @@ fn open() -> Result<OwnedFd, TunError> {
 pub fn exists(index: u32) -> bool {
     let name = index_socket().and_then(|socket| netdevice::index_to_name_inlined(&socket, index));
     name.is_ok() || name.is_err_and(|error| error != Errno::NODEV && error != Errno::NXIO)
+}
+
+/// Waits until the device of this index is gone; false when it is still there after `patience`. A
+/// device goes with the last copy of its queues, and a program that another thread is starting
+/// holds copies until it runs.
+pub async fn is_gone_within(index: u32, patience: Duration) -> bool {
+    let start = Instant::now();
+    while exists(index) {
+        if start.elapsed() > patience {
+            return false;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    true
 }
 
 fn index_of(name: &str) -> Result<u32, TunError> {

@@ -50,7 +50,7 @@ mod sys;
 pub mod veth;
 mod wire;
 
-pub use device::{Offloads, Received, Tun, TunConfig, TunError, TunQueue, exists};
+pub use device::{Offloads, Received, Tun, TunConfig, TunError, TunQueue, exists, is_gone_within};
 pub use mss::{MssClamp, MssLimits};
 pub use netlink::{
     Link, LinkEvent, LinkEvents, LinkSettings, MAIN_TABLE, Macvlan, Made, NetError, Netlink,

@@ -54,6 +54,9 @@ fn unshare_network() -> Result<(), rustix::io::Errno> {
     unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNET) }
 }
 
+/// For a machine that stands still.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 fn tun(name: &str, queues: usize) -> Result<Tun, TunError> {
     Tun::create(&TunConfig {
         name: name.to_owned(),
@@ -93,12 +96,31 @@ fn a_taken_name_is_a_clear_error_and_the_device_dies_with_its_queues() {
         assert!(matches!(tun("vti0", 2), Err(TunError::NameTaken(_))));
         assert!(matches!(tun("lo", 1), Err(TunError::NameTaken(_))));
         assert!(matches!(tun("vti1", 0), Err(TunError::NoQueues)));
+        let index = first.index();
         let mut queues = first.into_queues();
         assert_eq!(queues.len(), 2);
         queues.pop();
         assert!(matches!(tun("vti0", 2), Err(TunError::NameTaken(_))));
         drop(queues);
+        assert!(block_on(vti::is_gone_within(index, PATIENCE)));
         assert!(tun("vti0", 2).is_ok(), "the kernel has removed the device");
+    });
+}
+
+#[test]
+fn a_device_that_somebody_holds_is_waited_for() {
+    in_namespace("held device", || {
+        let device = tun("vti0", 1).unwrap();
+        let index = device.index();
+        assert!(!block_on(vti::is_gone_within(index, Duration::ZERO)));
+        let waits = async {
+            let gone = tokio::spawn(vti::is_gone_within(index, PATIENCE));
+            // It has looked at least once when this thread has its next turn.
+            tokio::task::yield_now().await;
+            drop(device);
+            gone.await.unwrap()
+        };
+        assert!(block_on(waits));
     });
 }
 

@@ -243,7 +243,8 @@ impl DataPlane {
     }
 
     /// Stops serving a tunnel device; its queues are closed when this returns, so a device
-    /// that nobody else holds is gone.
+    /// that nobody else holds is gone. A program that another thread starts at this moment holds
+    /// copies of them until it runs.
     ///
     /// # Errors
     /// [`DataPlaneError::NoSuchTunnel`], [`DataPlaneError::WorkerGone`].
