@@ -8,9 +8,9 @@
 //! ```
 
 use std::collections::BTreeSet;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode, Output, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -66,9 +66,9 @@ struct Tally {
     broken: AtomicU64,
 }
 
-/// Soaks and prints a line for each suite; fails on a wrong byte, a broken stream, or when no
-/// rekey took place in spite of the time for it. Every turn is a process in a world of its own,
-/// of which nothing is left.
+/// Soaks and prints a line for each suite, until nobody reads them; fails on a wrong byte, a broken
+/// stream, or when no rekey took place in spite of the time for it. Every turn is a process in a
+/// world of its own, of which nothing is left.
 pub(super) fn run(args: &SoakArgs) -> ExitCode {
     if let Some(encapsulation) = &args.turn {
         let time = Duration::from_secs_f64(args.minutes.max(0.0) * 60.0);
@@ -92,32 +92,45 @@ pub(super) fn run(args: &SoakArgs) -> ExitCode {
         for suite in &suites {
             let encapsulation = ["udp", "esp"].into_iter().cycle().nth(turns);
             turns += 1;
-            let done = turn(args, *suite, encapsulation.unwrap_or("udp"), each / rounds);
-            if let Err(reason) = done {
+            let (line, failure) = turn(args, *suite, encapsulation.unwrap_or("udp"), each / rounds);
+            if let Some(reason) = failure {
                 eprintln!("{suite}: {reason}");
                 failed = true;
+            }
+            // Nobody reads on: what has been seen so far counts.
+            if let Err(error) = stdout::write(&line) {
+                failed |= error.kind() != io::ErrorKind::BrokenPipe;
+                return ExitCode::from(u8::from(failed));
             }
         }
     }
     ExitCode::from(u8::from(failed))
 }
 
-/// One turn in a process of its own, which prints its line.
-fn turn(args: &SoakArgs, suite: EspSuite, encapsulation: &str, minutes: f64) -> Result<(), String> {
-    let program = std::env::current_exe().map_err(|error| error.to_string())?;
-    let status = Command::new(program)
-        .args(["bench", "soak", "--turn", encapsulation])
-        .args(["--suites", &suite.to_string()])
-        .args(["--minutes", &minutes.to_string()])
-        .args(["--rekey", &args.rekey.to_string()])
-        .args(["--workers", &args.workers.to_string()])
-        .stdin(Stdio::null())
-        .status()
-        .map_err(|error| error.to_string())?;
-    if status.success() {
-        Ok(())
-    } else {
-        Err(format!("the turn ended with {status}"))
+/// One turn in a process of its own: its line, and what went wrong.
+fn turn(
+    args: &SoakArgs,
+    suite: EspSuite,
+    encapsulation: &str,
+    minutes: f64,
+) -> (String, Option<String>) {
+    let output = std::env::current_exe().and_then(|program| {
+        Command::new(program)
+            .args(["bench", "soak", "--turn", encapsulation])
+            .args(["--suites", &suite.to_string()])
+            .args(["--minutes", &minutes.to_string()])
+            .args(["--rekey", &args.rekey.to_string()])
+            .args(["--workers", &args.workers.to_string()])
+            .stdin(Stdio::null())
+            .stderr(Stdio::inherit())
+            .output()
+    });
+    match output {
+        Ok(Output { status, stdout, .. }) => {
+            let failure = (!status.success()).then(|| format!("the turn ended with {status}"));
+            (String::from_utf8_lossy(&stdout).into_owned(), failure)
+        }
+        Err(error) => (String::new(), Some(error.to_string())),
     }
 }
 
