@@ -29,8 +29,9 @@ const MAIN_TABLE: u32 = 254;
 /// few seconds, and a dump of a large routing table is not free.
 const REPIN_INTERVAL: Duration = Duration::from_secs(5);
 
-/// A program that is being started holds copies of a device's queues until it runs.
-const HELD: Duration = Duration::from_secs(1);
+/// A program that is being started holds copies of a device's queues until it runs, a few
+/// milliseconds on a busy machine. Shorter than the partner waits for adverts, which wait for this.
+const HELD: Duration = Duration::from_millis(20);
 
 /// Why a VTI could not be made; whatever was made of it is removed again.
 #[derive(Debug, thiserror::Error)]
@@ -319,13 +320,15 @@ impl Tunnels {
         if let Err(error) = data_plane.remove_tunnel(connection) {
             warn!(device = %device.settings.device, %error, "workers did not let go of the VTI");
         }
-        // Until then no other device can have its name.
-        if !vti::is_gone_within(device.index, HELD).await {
-            warn!(device = %device.settings.device, "VTI is still there, though its queues are closed: until it has gone, none of its name can be made");
-        }
         self.net.forget_device(device.index);
         self.unpin(&device).await;
-        info!(device = %device.settings.device, "VTI is removed");
+        // Until then no other device can have its name.
+        let name = &device.settings.device;
+        if vti::is_gone_within(device.index, HELD).await {
+            info!(device = %name, "VTI is removed");
+        } else {
+            warn!(device = %name, "VTI is closed, and still there: until it has gone, none of its name can be made");
+        }
     }
 
     /// Gives the way to the peer of a removed device back, unless another one needs it.
