@@ -151,7 +151,7 @@ impl Daemon {
 
     /// Removes the VTIs that are gone or changed, then makes the new ones: in this order,
     /// because names and prefixes may move from one connection to another. When one cannot be
-    /// made, all are as they were before. Returns how many were made.
+    /// made, all are as they were before, as far as the kernel permits. Returns how many were made.
     async fn replace_tunnels(&mut self, new: &ResolvedConfig) -> Result<usize, Refusal> {
         let stays = |id: &ConnectionId, tunnels: &Tunnels| {
             new.connections
@@ -180,27 +180,42 @@ impl Daemon {
                 for made in &wanted {
                     self.tunnels.remove(made.id(), data_plane).await;
                 }
-                self.restore_tunnels(&removed).await;
+                let lost = self.restore_tunnels(&removed).await;
                 return Err(Refusal {
                     kind: RefusalKind::Failed,
                     message: error.to_string(),
-                    hint: Some("the tunnels are as they were before".to_owned()),
+                    hint: Some(what_became_of_the_tunnels(&lost)),
                 });
             }
         }
         Ok(wanted.len())
     }
 
-    async fn restore_tunnels(&mut self, removed: &[ConnectionId]) {
+    /// Makes VTIs again as they were; returns the names of those connections that have none now.
+    async fn restore_tunnels(&mut self, removed: &[ConnectionId]) -> Vec<String> {
+        let mut lost = Vec::new();
         for id in removed {
             let Some(old) = self.gateway.connection(*id).cloned() else {
                 continue;
             };
             if let Err(error) = self.tunnels.create(&old, &self.gateway.data_plane).await {
                 warn!(connection = old.name(), %error, "the VTI from before the reload could not be made again");
+                lost.push(old.name().to_owned());
             }
         }
+        lost
     }
+}
+
+/// What an operator hears of a reload that a tunnel has failed; `lost` have no VTI any more.
+fn what_became_of_the_tunnels(lost: &[String]) -> String {
+    if lost.is_empty() {
+        return "the tunnels are as they were before".to_owned();
+    }
+    format!(
+        "without a tunnel now: {}; remove what is in the way, then reload again",
+        lost.join(", ")
+    )
 }
 
 fn only_by_restart(table: &str) -> Refusal {
@@ -245,4 +260,16 @@ fn summary(old: &ResolvedConfig, new: &ResolvedConfig, devices: usize) -> String
     format!(
         "reloaded: {added} added, {removed} removed, {changed} changed ({devices} VTIs made anew)"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tunnel_that_could_not_be_made_again_is_named() {
+        let words = what_became_of_the_tunnels(&["lab".to_owned(), "azure".to_owned()]);
+        assert!(words.contains("lab, azure"), "{words}");
+        assert!(what_became_of_the_tunnels(&[]).contains("as they were"));
+    }
 }
